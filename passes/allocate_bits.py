@@ -1,0 +1,77 @@
+"""Gives every weight and every activation its number of bits: what the user pinned, 8 otherwise.
+
+A pin names layers of the user's model by a pattern (``layer3.*``). Its weight bits go to the layer's weights, its activation
+bits to the layer's input, and with it to every value of the same class; a value of 4 bits takes the range that was calibrated
+for 4 bits. Where pins disagree about an activation, the
+smaller number wins.
+
+Before:
+    const %w: f32[4,4] = ...
+    %y: f32[N,4] range=(-0x1p+0, 0x1p+0) = linear(%x, %w)  # fc
+After, with pins {"fc": "w4a8"}:
+    const %w: f32[4,4] bits=4 = ...
+    %y: f32[N,4] range=(-0x1p+0, 0x1p+0) bits=8 = linear(%x, %w)  # fc
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+from qcompiler.passes.activation_classes import activation_classes
+
+from qcompiler.bits import Bits
+from qcompiler.errors import CompileError
+from qcompiler.ir.graph import Graph, Node, Stage, Value
+
+WEIGHTED = ("conv2d", "linear")
+
+
+def layer_name(node: Node) -> str:
+    """The user's name for a layer, or the value's where the model has none."""
+    return node.origin or node.output.name
+
+
+@dataclass(frozen=True)
+class AllocateBits:
+    """``pins``: patterns over layer names to bits; later entries win over earlier ones for weights."""
+
+    pins: Mapping[str, Bits] = field(default_factory=dict)
+    name: str = "allocate_bits"
+    requires: Stage = Stage.CALIBRATED
+    gives: Stage = Stage.ALLOCATED
+
+    def __call__(self, graph: Graph) -> Graph:
+        layers = [node for node in graph.nodes if node.op in WEIGHTED]
+        weights = {node.inputs[1]: 8 for node in layers}
+        wishes: dict[str, int] = {}
+        for pattern, bits in self.pins.items():
+            matched = [node for node in layers if fnmatchcase(layer_name(node), pattern)]
+            if not matched:
+                names = ", ".join(layer_name(node) for node in layers)
+                raise CompileError(
+                    "BITS003", "bits", f"the pattern {pattern!r} names no layer with weights", f"the layers are: {names}"
+                )
+            for node in matched:
+                if bits.weight is not None:
+                    weights[node.inputs[1]] = bits.weight
+                if bits.activation is not None:
+                    wishes[node.inputs[0]] = min(wishes.get(node.inputs[0], 8), bits.activation)
+        activations = {
+            name: min((wishes[member] for member in group if member in wishes), default=8)
+            for group in activation_classes(graph)
+            for name in group
+        }
+
+        def allocated(value: Value) -> Value:
+            bits = activations[value.name]
+            return replace(value, bits=bits, range=value.range4 if bits == 4 else value.range, range4=None)
+
+        return replace(
+            graph,
+            stage=Stage.ALLOCATED,
+            inputs=tuple(map(allocated, graph.inputs)),
+            constants=tuple(replace(c, bits=weights.get(c.name)) for c in graph.constants),
+            nodes=tuple(replace(node, outputs=tuple(map(allocated, node.outputs))) for node in graph.nodes),
+        )

@@ -1,0 +1,132 @@
+"""Replaces 64-bit requantization by an int32 form where its deviation is proven to stay under 2^-6 of an output step.
+
+Vector units are slow at 64-bit products. The accumulator is clamped to [A, B], outside of which the output saturates anyway,
+shifted right by p (rounded), and multiplied within int32. p, A, B and the multiplier are per channel, the shift s' is the
+node's. With the real factor r of a channel and T = max(|A|, |B|), p is the one with the least deviation
+``r * 2^p / 2  [p > 0]  +  T * |m' / 2^(p + s') - r|``. The choice depends on the graph alone, so all targets agree.
+
+Before:
+    %y: u8[N,8,4,4] ... = requantize(%y.sum, %y.multiplier, limits=(0, 255), shift=38)
+After:
+    %y: u8[N,8,4,4] ... = requantize_narrow(%y.sum, %y.multiplier, %y.pre_shift, %y.lower, %y.upper, limits=(0, 255), shift=22)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from qcompiler.passes.prove_overflow import code_range, weight_rows
+
+from qcompiler import arith
+from qcompiler.ir.dtypes import I32, IntegerType
+from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType
+
+LARGEST_PRE_SHIFT: Final = 24
+_ROOM: Final = float(I32.maximum)
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """The int32 form's constants: int64[O] each but the scalars, and the proven deviation in output steps."""
+
+    multiplier: Array
+    pre_shift: Array
+    lower: Array
+    upper: Array
+    other_multiplier: int
+    shift: int
+    deviation: float
+
+
+def saturation_interval(factor: Array, reach: tuple[Array, Array], limits: tuple[float, float]) -> tuple[Array, Array]:
+    """Per channel, the accumulators between which the output can change, within what the sums can reach.
+
+    ``limits``: real output codes (less the zero point, and less the other operand's share) at and beyond which it saturates.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = np.where(factor > 0, np.floor(limits[0] / factor), 0.0)
+        high = np.where(factor > 0, np.ceil(limits[1] / factor), 0.0)
+    low = np.clip(low, reach[0], reach[1])
+    high = np.clip(high, reach[0], reach[1])
+    return np.minimum(low, high).astype(np.int64), np.maximum(low, high).astype(np.int64)
+
+
+def narrowed(factor: Array, lower: Array, upper: Array, other_factor: float, other_size: int) -> Narrow | None:
+    """The narrow form with the least deviation; None where none keeps every intermediate within int32.
+
+    ``factor`` float64[O] and ``other_factor``: real output steps per unit of the accumulator and of the other operand, whose
+    magnitude is at most ``other_size``.
+    """
+    size = np.maximum(np.abs(lower), np.abs(upper))
+    span = float((size * factor).max(initial=0.0)) + other_size * other_factor
+    if span == 0.0:
+        return None
+    shift = min(int(np.floor(np.log2(_ROOM / (span * 1.01 + 0.5)))), 30)
+    if shift < 1:
+        return None
+    shifts = np.arange(LARGEST_PRE_SHIFT + 1)[:, None]
+    half = (np.int64(1) << shifts) >> 1
+    multiplier = np.floor(np.ldexp(factor[None, :], shifts + shift) + 0.5)
+    reduced = (size[None, :] + half) >> shifts
+    other_multiplier = int(np.floor(np.ldexp(other_factor, shift) + 0.5))
+    largest = reduced * multiplier + other_size * other_multiplier + (1 << (shift - 1))
+    fits = (largest <= _ROOM) & (size + half <= I32.maximum) & (multiplier <= I32.maximum)
+    deviation = np.where(shifts > 0, np.ldexp(factor[None, :], shifts - 1), 0.0)
+    deviation = deviation + size * np.abs(np.ldexp(multiplier, -(shifts + shift)) - factor)
+    deviation = np.where(fits, deviation + other_size * abs(other_multiplier / (1 << shift) - other_factor), np.inf)
+    best = deviation.argmin(axis=0)
+    columns = np.arange(len(factor))
+    worst = float(deviation[best, columns].max())
+    if not np.isfinite(worst):
+        return None
+    return Narrow(multiplier[best, columns].astype(np.int64), best, lower, upper, other_multiplier, shift, worst)
+
+
+@dataclass(frozen=True)
+class NarrowRequantization:
+    """Nodes whose output has at most 8 bits; wider outputs need the precision of 64 bits."""
+
+    name: str = "narrow_requantization"
+    requires: Stage = Stage.INTEGER
+    gives: Stage = Stage.INTEGER
+
+    def __call__(self, graph: Graph) -> Graph:
+        constants = dict(graph.constant)
+        nodes: list[Node] = []
+        for node in graph.nodes:
+            form = self._form(graph, node) if node.op in ("requantize", "requantize_add") else None
+            if form is None or form.deviation >= arith.MAXIMUM_DEVIATION:
+                nodes.append(node)
+                continue
+            base = node.inputs[1].removesuffix(".multiplier")
+            names = {
+                node.inputs[1]: form.multiplier,
+                f"{base}.pre_shift": form.pre_shift,
+                f"{base}.lower": form.lower,
+                f"{base}.upper": form.upper,
+            }
+            for name, data in names.items():
+                constants[name] = Constant(name, TensorType(I32, (len(data),)), data.astype(np.int32))
+            other = {"other_multiplier": form.other_multiplier} if node.op == "requantize_add" else {}
+            inputs = (node.inputs[0], *names, *node.inputs[2:])
+            nodes.append(replace(node, op=f"{node.op}_narrow", inputs=inputs).with_attributes(shift=form.shift, **other))
+        return graph.with_nodes(nodes, constants.values())
+
+    @staticmethod
+    def _form(graph: Graph, node: Node) -> Narrow | None:
+        dtype = node.output.type.dtype
+        assert isinstance(dtype, IntegerType)
+        if dtype.bits > 8:
+            return None
+        factor = np.ldexp(graph.constant[node.inputs[1]].data.astype(np.float64), -node["shift"])
+        other_factor, other_low, other_high = 0.0, 0, 0
+        if node.op == "requantize_add":
+            other_factor = float(np.ldexp(float(node["other_multiplier"]), -node["shift"]))
+            other_low, other_high = code_range(graph, node.inputs[2])
+        zero, (lo, hi) = node.output.zero or 0, node["limits"]
+        reach = arith.accumulator_range(*weight_rows(graph, graph.producer[node.inputs[0]]))
+        limits = (lo - zero - 1 - other_high * other_factor, hi - zero + 1 - other_low * other_factor)
+        lower, upper = saturation_interval(factor, reach, limits)
+        return narrowed(factor, lower, upper, other_factor, max(abs(other_low), abs(other_high)))

@@ -1,0 +1,134 @@
+"""Analysis: proves that no sum or product of the integer graph can overflow, whatever the input.
+
+Every partial sum of raw codes, in any order, from its start, fits int32, both for unsigned bytes and for the signed bytes that
+ARM kernels see; every product of the wide requantizations fits int64 with its rounding term, and every term of the narrow
+forms and of additions fits int32. The reasons are exact integer bounds over the actual weights.
+
+The graph is returned unchanged. InternalError, with every failed bound, where the proof fails: quantization chooses scales so
+that it cannot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompiler import arith
+from qcompiler.errors import InternalError
+from qcompiler.ir.dtypes import I32, IntegerType
+from qcompiler.ir.graph import Array, Graph, Node, Stage
+
+_INT32, _INT64 = IntegerType(32, signed=True).maximum, IntegerType(64, signed=True).maximum
+
+
+def code_range(graph: Graph, name: str) -> tuple[int, int]:
+    """The smallest and largest ``code - zero`` of an activation."""
+    value = graph.values[name]
+    assert isinstance(value.type.dtype, IntegerType)
+    zero = value.zero or 0
+    return value.type.dtype.minimum - zero, value.type.dtype.maximum - zero
+
+
+def weight_rows(graph: Graph, node: Node) -> tuple[Array, Array, int]:
+    """Weight codes ``[O, K]``, the start of the sums int64[O], and the largest input code of a conv2d or linear."""
+    codes = graph.constant[node.inputs[1]].data
+    rows = codes.reshape(len(codes), -1)
+    start = graph.constant[node.inputs[2]].data if len(node.inputs) == 3 else np.zeros(len(rows))
+    dtype = graph.type_of(node.inputs[0]).dtype
+    assert isinstance(dtype, IntegerType)
+    return rows, start.astype(np.int64), dtype.maximum
+
+
+def _magnitude(limits: tuple[int, int]) -> int:
+    return max(abs(limits[0]), abs(limits[1]))
+
+
+def _rounded(total: int, shift: int) -> int:
+    return total + (1 << (shift - 1))
+
+
+def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
+    """Bounds of a requantization: what, the largest magnitude, the limit."""
+    sums = graph.producer[node.inputs[0]]
+    low, high = arith.accumulator_range(*weight_rows(graph, sums))
+    largest = np.maximum(np.abs(low), np.abs(high))
+    multiplier = graph.constant[node.inputs[1]].data.astype(np.int64)
+    other = 0
+    if node.op.startswith("requantize_add"):
+        other = _magnitude(code_range(graph, node.inputs[-1])) * node["other_multiplier"]
+    if not node.op.endswith("narrow"):
+        products = [int(a) * int(m) for a, m in zip(largest, multiplier, strict=True)]  # Python integers do not overflow
+        return [("product", _rounded(max(products) + other, node["shift"]), _INT64)]
+    first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[2:5])
+    clamped = np.maximum(np.abs(np.clip(lower, low, high)), np.abs(np.clip(upper, low, high)))
+    half = (np.int64(1) << first) >> 1
+    reduced = (clamped + half) >> first
+    products = [int(t) * int(m) for t, m in zip(reduced, multiplier, strict=True)]
+    return [
+        ("pre-shift", int((clamped + half).max()), _INT32),
+        ("narrow product", _rounded(max(products) + other, node["shift"]), _INT32),
+    ]
+
+
+def bounds(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
+    """What must hold for ``node``: (what, the largest magnitude, the limit)."""
+    if node.op in ("conv2d", "linear"):
+        return [("partial sum", int(arith.largest_partial_sum(*weight_rows(graph, node)).max()), arith.LARGEST_ACCUMULATOR)]
+    if node.op.startswith("requantize"):
+        return _accumulated(graph, node)
+    if node.op == "add":
+        sizes = [_magnitude(code_range(graph, name)) for name in node.inputs]
+        total = sum(size * m for size, m in zip(sizes, node["multipliers"], strict=True))
+        return [("sum", _rounded(total, node["shift"]), _INT32)]
+    if node.op == "average_pool2d":
+        total = _magnitude(code_range(graph, node.inputs[0])) * node["kernel"][0] * node["kernel"][1]
+        return [("sum", total, _INT32), ("product", _rounded(total * max(node["multipliers"]), node["shift"]), _INT64)]
+    if node.op == "rescale":
+        size = _magnitude(code_range(graph, node.inputs[0]))
+        return [("product", _rounded(size * node["multiplier"], node["shift"]), _INT64)]
+    return []
+
+
+def _constant_rules(graph: Graph, node: Node) -> list[str]:
+    """Multipliers are 0 to 2^31 - 1, shifts 1 to 62, limits codes of the output's type."""
+    problems: list[str] = []
+    shift = node.get("shift")
+    if shift is not None and not 1 <= shift <= arith.MAXIMUM_SHIFT:
+        problems.append(f"shift {shift} is not in 1 .. {arith.MAXIMUM_SHIFT}")
+    limits, dtype = node.get("limits"), node.output.type.dtype
+    if limits is not None and isinstance(dtype, IntegerType) and not dtype.minimum <= limits[0] <= limits[1] <= dtype.maximum:
+        problems.append(f"limits {limits} are not codes of {dtype}")
+    given = [*node.get("multipliers", ()), node.get("multiplier", 0), node.get("other_multiplier", 0)]
+    if node.op.startswith("requantize"):
+        constant = graph.constant[node.inputs[1]]
+        given += [int(constant.data.min()), int(constant.data.max())]
+    if not all(0 <= m <= I32.maximum for m in given):
+        problems.append(f"multipliers {min(given)} to {max(given)} are not in 0 .. 2^31 - 1")
+    return problems
+
+
+@dataclass(frozen=True)
+class ProveOverflow:
+    """Runs over every node; keeps nothing."""
+
+    name: str = "prove_overflow"
+    requires: Stage = Stage.INTEGER
+    gives: Stage = Stage.INTEGER
+
+    def __call__(self, graph: Graph) -> Graph:
+        failed = [
+            f"%{node.output.name} = {node.op}: {problem}"
+            for node in graph.nodes
+            for problem in (
+                *_constant_rules(graph, node),
+                *(
+                    f"a {what} can reach {size}, the limit is {limit}"
+                    for what, size, limit in bounds(graph, node)
+                    if size > limit
+                ),
+            )
+        ]
+        if failed:
+            raise InternalError(f"graph {graph.name}: the overflow proof fails:\n  " + "\n  ".join(failed))
+        return graph

@@ -1,0 +1,145 @@
+"""The integer arithmetic of the contract, written once.
+
+Every formula here is spelled with operators that both numpy integers and TVM expressions have; what
+differs between the two (widening, clamping) comes in as an :class:`Arithmetic`. The reference and the
+generated code therefore cannot drift apart: they are the same lines.
+
+``shift`` counts bits, ``zero``, ``lo`` and ``hi`` are output codes, ``multiplier`` is dyadic:
+the real factor is ``multiplier / 2**shift``. All right shifts are arithmetic, so a half rounds up.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+MULTIPLIER_BITS: Final = 31
+MAXIMUM_SHIFT: Final = 62
+MAXIMUM_BIAS: Final = 1 << 30
+LARGEST_ACCUMULATOR: Final = (1 << 31) - 1
+SIGNED_OFFSET: Final = 128  # kernels on ARM see the code x as x ^ 0x80, the signed byte x - 128
+MAXIMUM_DEVIATION: Final = 2.0**-6  # of one output step, between narrow and wide requantization
+
+
+IntArray = np.ndarray[Any, np.dtype[Any]]
+
+
+class Arithmetic(Protocol):
+    """What numpy and TVM spell differently."""
+
+    def wide(self, value: Any) -> Any:
+        """``value`` as int64."""
+
+    def clamp(self, value: Any, low: Any, high: Any) -> Any:
+        """``min(max(value, low), high)``."""
+
+    def power(self, exponent: Any, like: Any) -> Any:
+        """``1 << exponent`` in the type of ``like``."""
+
+
+class NumpyArithmetic:
+    """The contract on int64 arrays: no intermediate of it can overflow."""
+
+    def wide(self, value: Any) -> Any:
+        return np.asarray(value, dtype=np.int64)
+
+    def clamp(self, value: Any, low: Any, high: Any) -> Any:
+        return np.minimum(np.maximum(value, low), high)
+
+    def power(self, exponent: Any, like: Any) -> Any:
+        return np.left_shift(np.int64(1), np.asarray(exponent, dtype=np.int64))
+
+
+NUMPY: Final = NumpyArithmetic()
+
+
+def round_shift(value: Any, shift: Any, math_: Arithmetic) -> Any:
+    """``value / 2**shift`` rounded half up; shift >= 1."""
+    return (value + math_.power(shift - 1, value)) >> shift
+
+
+def requantize(accumulator: Any, multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:
+    """``clamp((acc * m + (1 << (s-1))) >> s) + z, lo, hi)`` with an int64 product; gives int64."""
+    product = math_.wide(accumulator) * math_.wide(multiplier)
+    return math_.clamp(round_shift(product, math_.wide(shift), math_) + math_.wide(zero), math_.wide(lo), math_.wide(hi))
+
+
+def requantize_add(
+    accumulator: Any, multiplier: Any, other: Any, other_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any,
+    math_: Arithmetic,
+) -> Any:  # fmt: skip
+    """Like :func:`requantize` with ``other * other_multiplier`` added before the one rounding; int64."""
+    total = math_.wide(accumulator) * math_.wide(multiplier) + math_.wide(other) * math_.wide(other_multiplier)
+    return math_.clamp(round_shift(total, math_.wide(shift), math_) + math_.wide(zero), math_.wide(lo), math_.wide(hi))
+
+
+def pre_shift(accumulator: Any, shift: Any, lower: Any, upper: Any, math_: Arithmetic) -> Any:
+    """The narrow form's first step: ``(clamp(acc, A, B) + (1 << p >> 1)) >> p``, in int32; p >= 0."""
+    return (math_.clamp(accumulator, lower, upper) + (math_.power(shift, accumulator) >> 1)) >> shift
+
+
+def requantize_narrow(
+    accumulator: Any, multiplier: Any, first_shift: Any, lower: Any, upper: Any, shift: Any, zero: Any, lo: Any, hi: Any,
+    math_: Arithmetic,
+) -> Any:  # fmt: skip
+    """Requantization whose every intermediate fits int32 (proven by the pass that chooses it)."""
+    reduced = pre_shift(accumulator, first_shift, lower, upper, math_)
+    return math_.clamp(round_shift(reduced * multiplier, shift, math_) + zero, lo, hi)
+
+
+def requantize_add_narrow(
+    accumulator: Any, multiplier: Any, first_shift: Any, lower: Any, upper: Any, other: Any, other_multiplier: Any,
+    shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic,
+) -> Any:  # fmt: skip
+    """:func:`requantize_add` within int32."""
+    reduced = pre_shift(accumulator, first_shift, lower, upper, math_)
+    return math_.clamp(round_shift(reduced * multiplier + other * other_multiplier, shift, math_) + zero, lo, hi)
+
+
+def add(a: Any, a_multiplier: Any, b: Any, b_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:
+    """``clamp((a * m1 + b * m2 + (1 << (s-1))) >> s) + z, lo, hi)`` of zero-free codes, within int32."""
+    return math_.clamp(round_shift(a * a_multiplier + b * b_multiplier, shift, math_) + zero, lo, hi)
+
+
+def dyadic(
+    real: np.ndarray[Any, np.dtype[np.float64]], bits: int, maximum_shift: int = MAXIMUM_SHIFT
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
+    """Multipliers below ``2**bits`` and the one shift (1 to ``maximum_shift``) with ``real ~ multiplier / 2**shift``.
+
+    The largest factor decides the shift, so the relative error of channel c is at most
+    ``2**-bits * max(real) / real[c]``. Raises ValueError for a negative, infinite or too large factor.
+    """
+    real = np.asarray(real, dtype=np.float64)
+    largest = float(real.max(initial=0.0))
+    if not math.isfinite(largest) or float(real.min(initial=0.0)) < 0:
+        raise ValueError(f"multipliers must be finite and not negative, not {real.min()} to {largest}")
+    if largest == 0.0:
+        return np.zeros(real.shape, dtype=np.int64), 1
+    shift = min(bits - math.frexp(largest)[1], maximum_shift)
+    if round(math.ldexp(largest, shift)) >= 1 << bits:
+        shift -= 1
+    if shift < 1:
+        raise ValueError(f"the factor {largest} does not fit {bits} bits with a shift of at least 1")
+    return np.floor(np.ldexp(real, shift) + 0.5).astype(np.int64), shift
+
+
+def largest_partial_sum(codes: IntArray, start: IntArray, input_maximum: int) -> IntArray:
+    """Per output channel, a bound on every partial sum in any order that a kernel can meet, int64[O].
+
+    ``codes`` are weight codes ``[O, K]``, ``start`` int64[O] is what the sum starts from, inputs are 0 to ``input_maximum``
+    as bytes, or those less 128 with ``128 * sum(codes)`` added to the start.
+    """
+    codes = codes.astype(np.int64)
+    absolute, total = np.abs(codes).sum(axis=1), codes.sum(axis=1)
+    unsigned = np.abs(start) + absolute * input_maximum
+    signed = np.abs(start + SIGNED_OFFSET * total) + absolute * SIGNED_OFFSET
+    bound: IntArray = np.maximum(unsigned, signed)
+    return bound
+
+
+def accumulator_range(codes: IntArray, start: IntArray, input_maximum: int) -> tuple[IntArray, IntArray]:
+    """Per output channel, the smallest and largest final sum for inputs of 0 to ``input_maximum``, int64[O] each."""
+    codes = codes.astype(np.int64)
+    return start + np.minimum(codes, 0).sum(axis=1) * input_maximum, start + np.maximum(codes, 0).sum(axis=1) * input_maximum

@@ -1,0 +1,173 @@
+"""What a kernel is asked to be: hashable descriptions, so that equal layers share one kernel.
+
+Activations of rank 4 lie in memory as ``[batch, height, width, physical channels]``; rank 2 as
+``[batch, 1, 1, physical features]``. Everything that may differ between layers of one shape (bias,
+multipliers, zero points, clamps) reaches the kernel at run time through pointers into the weight blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+import numpy as np
+
+SCALARS: Final = 8
+LANES: Final = 16
+
+
+def physical_channels(channels: int) -> int:
+    """Channels as stored: 4 for up to 4 (one dot-product word), else whole vectors of 16."""
+    return 4 if channels <= 4 else -(-channels // LANES) * LANES
+
+
+class Scalar(IntEnum):
+    """Places in a kernel's ``scalars`` argument, int32[8]."""
+
+    X_ZERO = 0
+    SHIFT = 1
+    Y_ZERO = 2
+    LO = 3
+    HI = 4
+    RESIDUAL_MULTIPLIER = 5
+    RESIDUAL_ZERO = 6
+    X_MULTIPLIER = 7
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """How int32 accumulators become output codes.
+
+    ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments.
+    ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
+    """
+
+    narrow: bool
+    residual: str | None
+    out_dtype: str  # numpy name: uint8, int16 or int32
+
+
+@dataclass(frozen=True)
+class ConvolutionSpec:
+    """conv2d and linear (height = width = 1), with the requantization fused.
+
+    Sizes are logical; padding is top, left, bottom, right.
+    """
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+    weight_bits: int  # 8, 4 or 2; below 8 stored packed
+    epilogue: Epilogue
+
+    @property
+    def out_height(self) -> int:
+        return (self.height + self.padding[0] + self.padding[2] - self.dilation[0] * (self.kernel[0] - 1) - 1) // self.strides[
+            0
+        ] + 1
+
+    @property
+    def out_width(self) -> int:
+        return (self.width + self.padding[1] + self.padding[3] - self.dilation[1] * (self.kernel[1] - 1) - 1) // self.strides[
+            1
+        ] + 1
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups == self.in_channels == self.out_channels and self.groups > 1
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """Max pooling of codes (``x`` padded with the smallest code), or average pooling with its requantization.
+
+    Average: ``clamp((sum(x - x_zero) * m[count] + (1 << (s-1))) >> s) + y_zero, lo, hi)``, int64 product; the sum runs
+    over taps inside the input (plus, with count_include_pad, the padding, whose taps contribute 0);
+    ``multiplier`` argument: int32[count + 1] indexed by the number of counted taps; ``counts`` is (rows, columns):
+    for every output row (column) how many rows (columns) are counted, so count = rows[oh] * columns[ow].
+    """
+
+    kind: str  # "max" or "average"
+    batch: int
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    in_dtype: str
+    out_dtype: str
+    counts: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+
+
+@dataclass(frozen=True)
+class AddSpec:
+    """``clamp(((a - za) * m1 + (b - zb) * m2 + (1 << (s-1))) >> s) + z, lo, hi)`` over stored elements, within int32.
+
+    a is ``x`` (X_ZERO, X_MULTIPLIER), b is ``residual`` (RESIDUAL_ZERO, RESIDUAL_MULTIPLIER)."""
+
+    elements: int
+    a_dtype: str
+    b_dtype: str
+    out_dtype: str
+
+
+@dataclass(frozen=True)
+class RescaleSpec:
+    """``clamp(((x - X_ZERO) * X_MULTIPLIER + (1 << (s-1))) >> s) + Y_ZERO, lo, hi)``, int64 product, over stored elements."""
+
+    elements: int
+    in_dtype: str
+    out_dtype: str
+
+
+@dataclass(frozen=True)
+class CopySpec:
+    """Moves codes: slice, pad, reshape, layout change. The element at logical index o of the output is the element
+    of the input at ``starts + o * steps`` (per axis, before the reshape) or ``X_ZERO`` outside of the input.
+
+    ``in_shape``/``out_shape``: logical shapes with the batch; ``in_layout``/``out_layout``: "NCHW" (dense, any rank,
+    row-major) or "NHWC" (physical, see module). If ``reshape`` is true the row-major logical order is kept instead and
+    starts/steps are ignored.
+    """
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    in_layout: str
+    out_layout: str
+    dtype: str
+    starts: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+    reshape: bool = False
+
+
+KernelSpec = ConvolutionSpec | PoolSpec | AddSpec | RescaleSpec | CopySpec
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A scheduled TIR function (argument order as in ``arguments``) and how its constants are stored.
+
+    ``arguments``: names among x, residual, weights, bias, multiplier, pre_shift, lower, upper, scalars, y.
+    ``tasks``: extent of the outermost loop. ``pack``: weight codes ``[CO, CI / groups, KH, KW]`` int8 to bytes (uint8 array).
+    ``adjust_bias``: int32 bias ``[CO]`` and weight codes to the bias that this kernel starts from (ARM sees x ^ 0x80).
+    """
+
+    function: Any
+    arguments: tuple[str, ...]
+    tasks: int
+    schedule: str
+    pack: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]] | None = None
+    adjust_bias: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], np.ndarray[Any, Any]] | None = None

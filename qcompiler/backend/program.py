@@ -1,0 +1,76 @@
+"""A lowered network: a flat list of kernel calls over fixed addresses, from which the C artifact is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+
+class Space(Enum):
+    """Where an argument of a kernel lies."""
+
+    INPUT = "input"  # index: which input; the pointer moves on by one sample per image
+    OUTPUT = "output"
+    WORKSPACE = "workspace"  # offset in bytes
+    WEIGHTS = "weights"  # offset in bytes into the weights blob
+
+
+@dataclass(frozen=True)
+class Address:
+    """One pointer argument: a space with the input's or output's index, or with an offset in bytes."""
+
+    space: Space
+    offset: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """``symbol(*arguments, begin, end)`` over tasks 0 to ``tasks``; ``layer`` is the user's name for it (a comment)."""
+
+    symbol: str
+    arguments: tuple[Address, ...]
+    tasks: int
+    layer: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: ``shape`` is one sample's in the user's layout; a code c means ``(c - zero) * scale``."""
+
+    name: str
+    dtype: str  # numpy name of the element: uint8, int16, int32
+    bits: int
+    shape: tuple[int, ...]
+    layout: str  # "NCHW" or "NHWC" for rank 4, "" otherwise
+    scale: float
+    zero: int
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything the artifact holds.
+
+    ``calls`` work on ``batch_tile`` samples at once, ``tail_calls`` on one (equal to ``calls`` when the tile is 1).
+    ``functions``: the kernels' lowered TIR functions (``symbol`` of the calls is their global symbol).
+    ``largest_live_bytes``: the most bytes of tensors that are alive at once, whatever the plan.
+    """
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    batch_tile: int
+    calls: tuple[Call, ...]
+    tail_calls: tuple[Call, ...]
+    workspace_bytes: int
+    largest_live_bytes: int
+    weights: bytes
+    weight_code_bytes: int  # of the blob: packed weight codes alone
+    functions: tuple[Any, ...]

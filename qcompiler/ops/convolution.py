@@ -1,0 +1,98 @@
+"""conv2d: float with an optional fused clamp, or raw codes to int32 accumulators.
+
+Integer stage: ``acc = sum over taps of code(x) * code(w) + bias``. Codes are raw: the bias constant already carries
+``-zero(x) * sum(w)``, and padding taps read the code ``zero(x)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from typing_extensions import override
+
+from qcompiler.ir.dtypes import F32, I32, FloatType
+from qcompiler.ir.graph import Array, Node, TensorType
+from qcompiler.ops.operator import ALL_STAGES, Operand, Operator, require, window_size, zero_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Convolution2d(Operator):
+    """``conv2d(x [N,C,H,W], weight [O,C/groups,KH,KW], bias [O]?)``; padding is top, left, bottom, right."""
+
+    name = "conv2d"
+    stages = ALL_STAGES
+
+    @override
+    def infer(self, node: Node, operands: Sequence[Operand]) -> TensorType:
+        require(len(operands) in (2, 3), f"conv2d takes 2 or 3 operands, not {len(operands)}")
+        x, weight = operands[0].type, operands[1].type
+        require(len(x.shape) == 4 and len(weight.shape) == 4, f"conv2d needs operands of rank 4, not {x} and {weight}")
+        groups = node["groups"]
+        out_channels, in_channels, kernel_height, kernel_width = weight.with_batch(0)
+        require(x.shape[1] == in_channels * groups, f"conv2d: {x} does not have {groups} groups of {in_channels} channels")
+        require(out_channels % groups == 0, f"conv2d: {out_channels} output channels do not split into {groups} groups")
+        if len(operands) == 3:
+            require(operands[2].type.shape == (out_channels,), f"conv2d: the bias {operands[2].type} is not [{out_channels}]")
+        top, left, bottom, right = node["padding"]
+        height = window_size(x.shape[2], top, bottom, kernel_height, node["strides"][0], node["dilation"][0])
+        width = window_size(x.shape[3], left, right, kernel_width, node["strides"][1], node["dilation"][1])
+        floating = isinstance(x.dtype, FloatType)
+        return TensorType(F32 if floating else I32, (x.shape[0], out_channels, height, width))
+
+    @override
+    def run_float(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        from torch.nn import functional
+
+        from qcompiler.ops.clip import clamp_float
+
+        x, weight, *bias = inputs
+        top, left, bottom, right = node["padding"]
+        padding = (top, left)
+        if (top, left) != (bottom, right):
+            x, padding = functional.pad(x, (left, right, top, bottom)), (0, 0)
+        y = functional.conv2d(x, weight, bias[0] if bias else None, node["strides"], padding, node["dilation"], node["groups"])
+        return clamp_float(node, y)
+
+    @override
+    def run_integer(self, node: Node, operands: Sequence[Operand], inputs: Sequence[Array]) -> Array:
+        x, weight, *bias = inputs
+        top, left, bottom, right = node["padding"]
+        x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=zero_of(operands[0]))
+        total = convolve(x, weight, node["strides"], node["dilation"], node["groups"])
+        return total + bias[0][None, :, None, None] if bias else total
+
+
+def convolve(x: Array, weight: Array, strides: tuple[int, int], dilation: tuple[int, int], groups: int) -> Array:
+    """Exact sums of products of a padded ``[N,C,H,W]`` and ``[O,C/groups,KH,KW]``, int64.
+
+    The products run in float64: the overflow proof bounds every partial sum by 2^31, far below 2^53, so each is exact.
+    """
+    n, channels, height, width = x.shape
+    out_channels, group_channels, kernel_height, kernel_width = weight.shape
+    out_height = (height - dilation[0] * (kernel_height - 1) - 1) // strides[0] + 1
+    out_width = (width - dilation[1] * (kernel_width - 1) - 1) // strides[1] + 1
+    taps = [
+        x[
+            :,
+            :,
+            r * dilation[0] : r * dilation[0] + (out_height - 1) * strides[0] + 1 : strides[0],
+            c * dilation[1] : c * dilation[1] + (out_width - 1) * strides[1] + 1 : strides[1],
+        ]
+        for r in range(kernel_height)
+        for c in range(kernel_width)
+    ]
+    flat_weight = weight.reshape(out_channels, group_channels, -1)
+    if group_channels == 1 and out_channels == channels:
+        total = np.zeros((n, channels, out_height, out_width), dtype=np.int64)
+        for tap, factor in zip(taps, np.moveaxis(flat_weight[:, 0, :], 1, 0), strict=True):
+            total += tap * factor[None, :, None, None]
+        return total
+    columns = np.stack(taps, axis=2).astype(np.float64)  # [N, C, taps, OH, OW]
+    columns = columns.reshape(n, groups, group_channels * len(taps), out_height * out_width)
+    matrix = flat_weight.astype(np.float64).reshape(groups, out_channels // groups, group_channels * len(taps))
+    sums: Array = np.matmul(matrix[None], columns).astype(np.int64)
+    return sums.reshape(n, out_channels, out_height, out_width)

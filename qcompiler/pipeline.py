@@ -1,0 +1,63 @@
+"""The order of the passes, once: from an imported float graph to a proven integer graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from qcompiler.bits import Bits
+from qcompiler.calibrate import Calibrate, FirstSamples
+from qcompiler.ir.graph import Graph, Stage
+from qcompiler.passes.allocate_bits import AllocateBits
+from qcompiler.passes.canonicalize_means import CanonicalizeMeans
+from qcompiler.passes.drop_identities import DropIdentities
+from qcompiler.passes.fold_batch_norm import FoldBatchNorm
+from qcompiler.passes.fold_bias import FoldBias
+from qcompiler.passes.fold_constants import FoldConstants
+from qcompiler.passes.fold_pad import FoldPad
+from qcompiler.passes.fuse_activations import FuseActivations
+from qcompiler.passes.graph_pass import Pass, run_passes
+from qcompiler.passes.narrow_requantization import NarrowRequantization
+from qcompiler.passes.prove_overflow import ProveOverflow
+from qcompiler.passes.quantize import Quantize
+from qcompiler.progress import Progress
+
+STAGES: Final = (Stage.FLOAT, Stage.CALIBRATED, Stage.ALLOCATED, Stage.INTEGER)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the passes are told. ``samples`` collects the first calibration samples for the report."""
+
+    calibration: Any = None
+    observer: str = "mse"
+    pins: Mapping[str, Bits] = field(default_factory=dict)
+    output_bits: int = 16
+    samples: FirstSamples | None = None
+    progress: Progress | None = None
+
+
+def passes(settings: Settings) -> tuple[Pass, ...]:
+    """Every pass in its order."""
+    return (
+        DropIdentities(),
+        FoldConstants(),
+        CanonicalizeMeans(),
+        FoldBatchNorm(),
+        FoldBias(),
+        FoldPad(),
+        FuseActivations(),
+        Calibrate(settings.calibration, settings.observer, settings.samples, settings.progress),
+        AllocateBits(settings.pins),
+        Quantize(settings.output_bits),
+        NarrowRequantization(),
+        ProveOverflow(),
+    )
+
+
+def to_integer(graph: Graph, settings: Settings, after: Callable[[str, Graph], None] | None = None) -> Graph:
+    """The integer graph of a graph of any stage; passes that lead up to its stage are skipped."""
+    reached = STAGES.index(graph.stage)
+    remaining = [step for step in passes(settings) if STAGES.index(step.requires) >= reached]
+    return run_passes(graph, remaining, after)
