@@ -114,7 +114,7 @@ def dyadic(
     real = np.asarray(real, dtype=np.float64)
     largest = float(real.max(initial=0.0))
     if not math.isfinite(largest) or float(real.min(initial=0.0)) < 0:
-        raise ValueError(f"multipliers must be finite and not negative, not {real.min()} to {largest}")
+        raise ValueError(f"factors must be finite and not negative, not {real.min()} to {largest}")
     if largest == 0.0:
         return np.zeros(real.shape, dtype=np.int64), 1
     shift = min(bits - math.frexp(largest)[1], maximum_shift)

@@ -105,7 +105,7 @@ def _value(value: Value) -> str:
     if value.bits is not None:
         text += f" bits={value.bits}"
     if value.scale is not None:
-        text += f" scale={value.scale.hex()}"
+        text += f" scale={_hex(value.scale)}"
     if value.zero is not None:
         text += f" zero={value.zero}"
     return text
@@ -128,8 +128,13 @@ def _constant(constant: Constant, store: ConstantStore | None) -> str:
 
 def _scalar(value: object) -> str:
     if isinstance(value, float):
-        return value.hex()
+        return _hex(value)
     return _string(value) if isinstance(value, str) else str(value)
+
+
+def _hex(value: float) -> str:
+    """The exact value, without the zeros that ``float.hex`` ends in."""
+    return re.sub(r"\.?0+p", "p", value.hex())
 
 
 def _attribute(value: Attribute) -> str:

@@ -1,0 +1,138 @@
+"""What a compilation did, layer by layer: bits, shapes, bytes, and the error against the float model."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
+from qcompiler.ir.dtypes import IntegerType
+from qcompiler.ir.graph import Array, Graph, Node
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer of the integer graph.
+
+    ``weight_bits`` and ``weight_bytes`` (packed codes) are None for layers without weights; ``input_bits`` and ``output_bits``
+    are those of the codes; ``macs`` are multiply-accumulates of one sample; ``sqnr_db`` is the signal to quantization noise
+    ratio of the layer's output against the float model, accumulated from the input on, in dB, where samples were there.
+    """
+
+    layer: str
+    operation: str
+    shape: tuple[int, ...]
+    input_bits: int
+    output_bits: int
+    weight_bits: int | None
+    weight_bytes: int | None
+    macs: int
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """``layers`` in order; ``facts``: sizes in bytes, target, and whatever else was measured."""
+
+    name: str
+    layers: tuple[LayerReport, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Report:
+        """The report that :meth:`to_json` wrote."""
+        data = json.loads(text)
+        layers = tuple(LayerReport(**{**row, "shape": tuple(row["shape"])}) for row in data["layers"])
+        return Report(data["name"], layers, data["facts"])
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=f"{self.name}: {len(self.layers)} layers", title_justify="left")
+        table.add_column("layer", overflow="fold")
+        for heading in ("operation", "output", "bits w/in/out", "weight bytes", "MACs", "SQNR dB"):
+            table.add_column(heading, justify="left" if heading in ("operation", "output") else "right")
+        for row in self.layers:
+            table.add_row(
+                row.layer,
+                row.operation,
+                "x".join(map(str, row.shape)),
+                f"{row.weight_bits or '-'}/{row.input_bits}/{row.output_bits}",
+                "" if row.weight_bytes is None else f"{row.weight_bytes:,}",
+                f"{row.macs:,}" if row.macs else "",
+                "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+            )
+        text = io.StringIO()
+        console = Console(file=text, width=110)
+        console.print(table)
+        for key, value in self.facts.items():
+            console.print(f"{key}: {value:,}" if isinstance(value, int) else f"{key}: {value}", highlight=False)
+        return text.getvalue()
+
+
+def layer_errors(float_graph: Graph, integer_graph: Graph, samples: Sequence[Array]) -> dict[str, float]:
+    """SQNR in dB of every value that both graphs compute, over ``samples`` (float32, one array per input)."""
+    import torch
+
+    expected: dict[str, Array] = {}
+    with torch.no_grad():
+        run_float(float_graph, [torch.from_numpy(x) for x in samples], lambda v, x: expected.update({v.name: x.numpy()}))
+    codes = [quantize_input(v, x) for v, x in zip(integer_graph.inputs, samples, strict=True)]
+    found: dict[str, float] = {}
+
+    def observe(node: Node, result: Array) -> None:
+        value = node.output
+        if value.name in expected and value.scale is not None:
+            found[value.name] = sqnr_db(expected[value.name], dequantize(value, result))
+
+    run_integer(integer_graph, codes, observe)
+    return found
+
+
+def sqnr_db(signal: Array, approximation: Array) -> float:
+    """``10 log10(sum(signal^2) / sum((signal - approximation)^2))``; infinite without noise."""
+    signal = signal.astype(np.float64)
+    noise = float(((signal - approximation) ** 2).sum())
+    power = float((signal**2).sum())
+    return math.inf if noise == 0.0 else 10.0 * math.log10(max(power, np.finfo(np.float64).tiny) / noise)
+
+
+def layer_reports(graph: Graph, errors: Mapping[str, float]) -> tuple[LayerReport, ...]:
+    """A row per layer of an integer graph; an accumulator and its requantization are one layer."""
+    return tuple(_layer(graph, node, errors) for node in graph.nodes if node.op not in ("conv2d", "linear"))
+
+
+def _layer(graph: Graph, node: Node, errors: Mapping[str, float]) -> LayerReport:
+    operation, first, weight_bits, weight_bytes, macs = node.op, node.inputs[0], None, None, 0
+    if node.op.startswith("requantize"):
+        sums = graph.producer[node.inputs[0]]
+        operation = sums.op + ("+add" if "add" in node.op else "")
+        first = sums.inputs[0]
+        weight = graph.constant[sums.inputs[1]]
+        assert isinstance(weight.type.dtype, IntegerType)
+        weight_bits = weight.type.dtype.bits
+        weight_bytes = -(-weight.data.size * weight_bits // 8)
+        macs = sums.output.type.elements * (weight.data.size // len(weight.data))
+    bits = [graph.values[name].type.dtype.bits for name in (first, node.output.name)]
+    return LayerReport(
+        layer=node.origin or node.output.name,
+        operation=operation,
+        shape=node.output.type.with_batch(1)[1:],
+        input_bits=bits[0],
+        output_bits=bits[1],
+        weight_bits=weight_bits,
+        weight_bytes=weight_bytes,
+        macs=macs,
+        sqnr_db=errors.get(node.output.name),
+    )

@@ -1,0 +1,26 @@
+"""Options and fixtures of the whole test suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the expected dumps with what the passes give now")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real models and data; tests that need it are skipped where QC_DATA is not set."""
+    folder = os.environ.get("QC_DATA")
+    if not folder:
+        pytest.skip("QC_DATA is not set: the real models and data are not on this machine")
+    return Path(folder).resolve()

@@ -1,0 +1,74 @@
+"""The contract's arithmetic against plain Python integers, which cannot overflow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from qcompiler import arith
+
+INT32 = st.integers(-(2**31), 2**31 - 1)
+EXTREMES = st.sampled_from([-(2**31), -(2**31) + 1, -1, 0, 1, 2**31 - 1])
+
+
+def _clamp(value: int, lo: int, hi: int) -> int:
+    return min(max(value, lo), hi)
+
+
+@given(st.one_of(INT32, EXTREMES), st.integers(0, 2**31 - 1), st.integers(1, 62), st.integers(-128, 255))
+def test_requantize_is_the_formula(acc: int, multiplier: int, shift: int, zero: int) -> None:
+    expected = _clamp(((acc * multiplier + (1 << (shift - 1))) >> shift) + zero, 0, 255)
+    assert int(arith.requantize(acc, multiplier, shift, zero, 0, 255, arith.NUMPY)) == expected
+
+
+@pytest.mark.parametrize(("acc", "expected"), [(1, 1), (-1, 0), (3, 2), (-3, -1), (2, 1), (-2, -1)])
+def test_halves_round_up(acc: int, expected: int) -> None:
+    assert int(arith.requantize(acc, 1, 1, 0, -9, 9, arith.NUMPY)) == expected
+
+
+@given(INT32, st.integers(0, 2**31 - 1), st.integers(-255, 255), st.integers(0, 2**31 - 1), st.integers(1, 62))
+def test_requantize_add_rounds_once(acc: int, m1: int, other: int, m2: int, shift: int) -> None:
+    expected = _clamp(((acc * m1 + other * m2 + (1 << (shift - 1))) >> shift) + 5, 0, 255)
+    assume(abs(acc * m1 + other * m2) + (1 << (shift - 1)) < 2**63)
+    assert int(arith.requantize_add(acc, m1, other, m2, shift, 5, 0, 255, arith.NUMPY)) == expected
+
+
+@given(INT32, st.integers(0, 24), st.integers(-(2**20), 0), st.integers(0, 2**20), st.integers(0, 2**15), st.integers(1, 30))
+def test_narrow_form_is_the_formula(acc: int, p: int, lower: int, upper: int, multiplier: int, shift: int) -> None:
+    reduced = (_clamp(acc, lower, upper) + ((1 << p) >> 1)) >> p
+    expected = _clamp(((reduced * multiplier + (1 << (shift - 1))) >> shift) + 7, 0, 255)
+    assert int(arith.requantize_narrow(acc, multiplier, p, lower, upper, shift, 7, 0, 255, arith.NUMPY)) == expected
+
+
+@given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=8), st.sampled_from([21, 31]))
+def test_dyadic_is_within_half_a_unit_of_the_last_place(factors: list[float], bits: int) -> None:
+    real = np.array(factors)
+    multiplier, shift = arith.dyadic(real, bits)
+    assert 1 <= shift <= arith.MAXIMUM_SHIFT
+    assert 0 <= multiplier.min() <= multiplier.max() < 1 << bits
+    assert np.all(np.abs(multiplier / 2.0**shift - real) <= 2.0 ** -(shift + 1))
+
+
+def test_dyadic_of_zero_and_nonsense() -> None:
+    assert arith.dyadic(np.zeros(3), 31)[0].tolist() == [0, 0, 0]
+    for bad in (np.array([-1.0]), np.array([np.inf]), np.array([2.0**40])):
+        with pytest.raises(ValueError, match="factor"):
+            arith.dyadic(bad, 31)
+
+
+@given(st.lists(st.integers(-127, 127), min_size=1, max_size=6), st.integers(-(2**20), 2**20), st.data())
+def test_partial_sums_stay_below_the_bound(codes: list[int], start: int, data: st.DataObject) -> None:
+    row, begin = np.array([codes]), np.array([start])
+    bound = int(arith.largest_partial_sum(row, begin, 255)[0])
+    low, high = (int(a[0]) for a in arith.accumulator_range(row, begin, 255))
+    x = data.draw(st.lists(st.sampled_from([0, 255, 128, 1]), min_size=len(codes), max_size=len(codes)))
+    order = data.draw(st.permutations(range(len(codes))))
+    unsigned, signed = start, start + 128 * sum(codes)
+    for index in order:
+        unsigned += x[index] * codes[index]
+        signed += (x[index] - 128) * codes[index]
+        assert max(abs(unsigned), abs(signed)) <= bound
+    assert unsigned == signed
+    assert low <= unsigned <= high
