@@ -19,11 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from qcompiler.passes.activation_classes import activation_classes
-
 from qcompiler.bits import Bits
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import Graph, Node, Stage, Value
+from qcompiler.passes.activation_classes import activation_classes
 
 WEIGHTED = ("conv2d", "linear")
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from qcompiler.passes.fold_batch_norm import depthwise_affine, float_constant
 
 from qcompiler.ir.graph import Array, Graph, Node, Stage, TensorType
+from qcompiler.passes.fold_batch_norm import depthwise_affine, float_constant
 
 
 def _per_channel(type_: TensorType, data: Array) -> Array | None:

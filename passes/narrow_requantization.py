@@ -5,6 +5,8 @@ shifted right by p (rounded), and multiplied within int32. p, A, B and the multi
 node's. With the real factor r of a channel and T = max(|A|, |B|), p is the one with the least deviation
 ``r * 2^p / 2  [p > 0]  +  T * |m' / 2^(p + s') - r|``. The choice depends on the graph alone, so all targets agree.
 
+The rounding term of the first shift, ``1 << (p - 1)``, is added to the layer's bias and to A and B at compile time.
+
 Before:
     %y: u8[N,8,4,4] ... = requantize(%y.sum, %y.multiplier, limits=(0, 255), shift=38)
 After:
@@ -13,15 +15,16 @@ After:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from qcompiler.passes.prove_overflow import code_range, weight_rows
 
 from qcompiler import arith
 from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType
+from qcompiler.passes.prove_overflow import code_range, weight_rows
 
 LARGEST_PRE_SHIFT: Final = 24
 _ROOM: Final = float(I32.maximum)
@@ -53,11 +56,13 @@ def saturation_interval(factor: Array, reach: tuple[Array, Array], limits: tuple
     return np.minimum(low, high).astype(np.int64), np.maximum(low, high).astype(np.int64)
 
 
-def narrowed(factor: Array, lower: Array, upper: Array, other_factor: float, other_size: int) -> Narrow | None:
+def narrowed(
+    factor: Array, lower: Array, upper: Array, safe: Array, other_factor: float = 0.0, other_size: int = 0
+) -> Narrow | None:
     """The narrow form with the least deviation; None where none keeps every intermediate within int32.
 
     ``factor`` float64[O] and ``other_factor``: real output steps per unit of the accumulator and of the other operand, whose
-    magnitude is at most ``other_size``.
+    magnitude is at most ``other_size``. ``safe`` int64[O]: the bound of the sums, to which the rounding term is added.
     """
     size = np.maximum(np.abs(lower), np.abs(upper))
     span = float((size * factor).max(initial=0.0)) + other_size * other_factor
@@ -72,7 +77,7 @@ def narrowed(factor: Array, lower: Array, upper: Array, other_factor: float, oth
     reduced = (size[None, :] + half) >> shifts
     other_multiplier = int(np.floor(np.ldexp(other_factor, shift) + 0.5))
     largest = reduced * multiplier + other_size * other_multiplier + (1 << (shift - 1))
-    fits = (largest <= _ROOM) & (size + half <= I32.maximum) & (multiplier <= I32.maximum)
+    fits = (largest <= _ROOM) & (size + half <= I32.maximum) & (multiplier <= I32.maximum) & (safe[None, :] + half <= I32.maximum)
     deviation = np.where(shifts > 0, np.ldexp(factor[None, :], shifts - 1), 0.0)
     deviation = deviation + size * np.abs(np.ldexp(multiplier, -(shifts + shift)) - factor)
     deviation = np.where(fits, deviation + other_size * abs(other_multiplier / (1 << shift) - other_factor), np.inf)
@@ -82,6 +87,13 @@ def narrowed(factor: Array, lower: Array, upper: Array, other_factor: float, oth
     if not np.isfinite(worst):
         return None
     return Narrow(multiplier[best, columns].astype(np.int64), best, lower, upper, other_multiplier, shift, worst)
+
+
+def _with_bias(sums: Node, constants: Mapping[str, Constant], name: str, offset: Array) -> tuple[Node, Constant]:
+    """``sums`` with ``offset`` added to its bias, a constant called ``name``."""
+    start = constants[sums.inputs[2]].data if len(sums.inputs) == 3 else 0
+    total = (offset + start).astype(np.int32)
+    return replace(sums, inputs=(*sums.inputs[:2], name)), Constant(name, TensorType(I32, (len(total),)), total)
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,7 @@ class NarrowRequantization:
 
     def __call__(self, graph: Graph) -> Graph:
         constants = dict(graph.constant)
+        nodes_by_output = graph.producer
         nodes: list[Node] = []
         for node in graph.nodes:
             form = self._form(graph, node) if node.op in ("requantize", "requantize_add") else None
@@ -101,11 +114,16 @@ class NarrowRequantization:
                 nodes.append(node)
                 continue
             base = node.inputs[1].removesuffix(".multiplier")
+            half = (np.int64(1) << form.pre_shift) >> 1
+            sums = nodes_by_output[node.inputs[0]]
+            biased, bias = _with_bias(sums, constants, f"{base}.bias", half)
+            constants[bias.name] = bias
+            nodes[nodes.index(sums)] = biased
             names = {
                 node.inputs[1]: form.multiplier,
                 f"{base}.pre_shift": form.pre_shift,
-                f"{base}.lower": form.lower,
-                f"{base}.upper": form.upper,
+                f"{base}.lower": form.lower + half,
+                f"{base}.upper": form.upper + half,
             }
             for name, data in names.items():
                 constants[name] = Constant(name, TensorType(I32, (len(data),)), data.astype(np.int32))
@@ -126,7 +144,9 @@ class NarrowRequantization:
             other_factor = float(np.ldexp(float(node["other_multiplier"]), -node["shift"]))
             other_low, other_high = code_range(graph, node.inputs[2])
         zero, (lo, hi) = node.output.zero or 0, node["limits"]
-        reach = arith.accumulator_range(*weight_rows(graph, graph.producer[node.inputs[0]]))
+        rows = weight_rows(graph, graph.producer[node.inputs[0]])
+        reach = arith.accumulator_range(*rows)
         limits = (lo - zero - 1 - other_high * other_factor, hi - zero + 1 - other_low * other_factor)
         lower, upper = saturation_interval(factor, reach, limits)
-        return narrowed(factor, lower, upper, other_factor, max(abs(other_low), abs(other_high)))
+        safe = arith.largest_partial_sum(*rows)
+        return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)))

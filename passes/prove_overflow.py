@@ -61,14 +61,10 @@ def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
         products = [int(a) * int(m) for a, m in zip(largest, multiplier, strict=True)]  # Python integers do not overflow
         return [("product", _rounded(max(products) + other, node["shift"]), _INT64)]
     first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[2:5])
-    clamped = np.maximum(np.abs(np.clip(lower, low, high)), np.abs(np.clip(upper, low, high)))
-    half = (np.int64(1) << first) >> 1
-    reduced = (clamped + half) >> first
+    low, high = (np.clip(edge, lower, upper) >> first for edge in (low, high))
+    reduced = np.maximum(np.abs(low), np.abs(high))
     products = [int(t) * int(m) for t, m in zip(reduced, multiplier, strict=True)]
-    return [
-        ("pre-shift", int((clamped + half).max()), _INT32),
-        ("narrow product", _rounded(max(products) + other, node["shift"]), _INT32),
-    ]
+    return [("narrow product", _rounded(max(products) + other, node["shift"]), _INT32)]
 
 
 def bounds(graph: Graph, node: Node) -> list[tuple[str, int, int]]:

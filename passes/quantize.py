@@ -24,14 +24,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from qcompiler.passes.activation_classes import MOVES, activation_classes
-from qcompiler.passes.weight_codes import weight_codes
 
 from qcompiler import arith
 from qcompiler.errors import CompileError
 from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType, Value
 from qcompiler.ops.pooling import counted_taps
+from qcompiler.passes.activation_classes import MOVES, activation_classes
+from qcompiler.passes.weight_codes import weight_codes
 
 HEADROOM: Final = 4.0  # of wide outputs over the calibrated range: 16 bits have precision to spare, saturated logits tie
 SMALLEST_RANGE: Final = 2.0**-20

@@ -1,1 +1,29 @@
-"""."""
+"""qcompiler: float models to integer-only machine code.
+
+``compile(model, ...)`` gives a library in this process, ``build(model, ..., out=...)`` an artifact for a device,
+``dump_ir=`` shows what every pass did.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qcompiler.bits import Bits
+from qcompiler.errors import CompileError, InternalError, QCompilerError
+
+if TYPE_CHECKING:
+    from qcompiler.api import build, compile
+    from qcompiler.backend.library import Library
+
+__all__ = ["Bits", "CompileError", "InternalError", "Library", "QCompilerError", "build", "compile"]
+
+_HOMES = {"build": "qcompiler.api", "compile": "qcompiler.api", "Library": "qcompiler.backend.library"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the heavy parts when they are first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qcompiler' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -76,8 +76,11 @@ def requantize_add(
 
 
 def pre_shift(accumulator: Any, shift: Any, lower: Any, upper: Any, math_: Arithmetic) -> Any:
-    """The narrow form's first step: ``(clamp(acc, A, B) + (1 << p >> 1)) >> p``, in int32; p >= 0."""
-    return (math_.clamp(accumulator, lower, upper) + (math_.power(shift, accumulator) >> 1)) >> shift
+    """The narrow form's first step, ``clamp(acc, A, B) >> p`` in int32; p >= 0.
+
+    The rounding term ``1 << (p - 1)`` is in the accumulator already, by way of the bias, and so in A and B.
+    """
+    return math_.clamp(accumulator, lower, upper) >> shift
 
 
 def requantize_narrow(

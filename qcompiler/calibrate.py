@@ -141,9 +141,7 @@ def calibrate(
     seen.update((name, OBSERVERS[observer]()) for name in graph.values if name not in seen)
 
     def observe(value: Value, tensor: torch.Tensor) -> None:
-        import torch
-
-        if not bool(torch.isfinite(tensor).all()):
+        if not seen[value.name].see(tensor):
             node = graph.producer.get(value.name)
             where = node.origin if node is not None and node.origin else value.name
             problem = "the float model itself gives NaN or infinite values here for calibration data"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qcompiler import codes
 from qcompiler.errors import InternalError
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Array, Graph, Node, Stage, Value
@@ -89,18 +90,14 @@ def _check_fits(node: Node, result: Array) -> None:
 
 
 def quantize_input(value: Value, x: Array) -> Array:
-    """Codes of a float array: ``clamp(floor(x / scale + 1/2) + zero)`` in float64, as the built library's wrapper does."""
+    """Codes of a float array, as the built library's wrapper makes them."""
     dtype = value.type.dtype
     assert isinstance(dtype, IntegerType)
     assert value.scale is not None
-    assert value.zero is not None
-    codes = np.floor(np.asarray(x, dtype=np.float64) / value.scale + 0.5) + value.zero
-    clipped: Array = np.clip(codes, dtype.minimum, dtype.maximum)
-    return clipped.astype(dtype.container)
+    return codes.quantize(np.asarray(x), value.scale, value.zero or 0, dtype.minimum, dtype.maximum, dtype.container.name)
 
 
-def dequantize(value: Value, codes: Array) -> Array:
-    """``(code - zero) * scale`` as float32."""
+def dequantize(value: Value, x: Array) -> Array:
+    """The real numbers of an array of codes, as float32."""
     assert value.scale is not None
-    real: Array = (codes.astype(np.float64) - (value.zero or 0)) * value.scale
-    return real.astype(np.float32)
+    return codes.dequantize(x, value.scale, value.zero or 0)

@@ -24,8 +24,8 @@ SAMPLED_ELEMENTS: Final = 1 << 15  # of one tensor and batch element that enter 
 class Observer(Protocol):
     """Sees batches of one tensor, then gives its range."""
 
-    def see(self, batch: torch.Tensor) -> None:
-        """Take in one batch (finite float32, the batch in front)."""
+    def see(self, batch: torch.Tensor) -> bool:
+        """Take in one batch (float32, the batch in front); False, taking nothing, if it has NaN or infinite values."""
 
     def range(self, bits: int) -> tuple[float, float]:
         """The range to quantize to ``bits`` bits; contains 0."""
@@ -38,9 +38,12 @@ class MinMaxObserver:
         self.low = math.inf
         self.high = -math.inf
 
-    def see(self, batch: torch.Tensor) -> None:
-        low, high = batch.aminmax()
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+    def see(self, batch: torch.Tensor) -> bool:
+        low, high = (float(edge) for edge in batch.aminmax())  # NaN propagates
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return False
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        return True
 
     def range(self, bits: int) -> tuple[float, float]:
         return min(self.low, 0.0), max(self.high, 0.0)
@@ -55,14 +58,15 @@ class MseObserver(MinMaxObserver):
         self.counts: Array = np.zeros(2 * HALF_BINS, dtype=np.int64)
 
     @override
-    def see(self, batch: torch.Tensor) -> None:
+    def see(self, batch: torch.Tensor) -> bool:
         import torch
 
-        super().see(batch)
+        if not super().see(batch):
+            return False
         largest = max(-self.low, self.high)
         if largest <= 0.0:
             self.counts[HALF_BINS] += batch.numel()
-            return
+            return True
         needed = math.ldexp(1.0, math.frexp(largest / HALF_BINS)[1])
         if self.width == 0.0:
             self.width = needed
@@ -74,6 +78,7 @@ class MseObserver(MinMaxObserver):
         flat = flat[:, :: max(1, flat.shape[1] // SAMPLED_ELEMENTS)]
         bins = torch.floor(flat.reshape(-1) * (1.0 / self.width)).to(torch.int64).add_(HALF_BINS).clamp_(0, 2 * HALF_BINS - 1)
         self.counts += torch.bincount(bins, minlength=2 * HALF_BINS).numpy()
+        return True
 
     @override
     def range(self, bits: int) -> tuple[float, float]:

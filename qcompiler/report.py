@@ -7,10 +7,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qcompiler.errors import CompileError
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Array, Graph, Node
@@ -77,7 +79,9 @@ class Report:
         console = Console(file=text, width=110)
         console.print(table)
         for key, value in self.facts.items():
-            console.print(f"{key}: {value:,}" if isinstance(value, int) else f"{key}: {value}", highlight=False)
+            if value:
+                shown = f"{value:,}" if isinstance(value, int) else "\n  ".join(value) if isinstance(value, list) else value
+                console.print(f"{key}: {shown}", highlight=False)
         return text.getvalue()
 
 
@@ -136,3 +140,24 @@ def _layer(graph: Graph, node: Node, errors: Mapping[str, float]) -> LayerReport
         macs=macs,
         sqnr_db=errors.get(node.output.name),
     )
+
+
+def artifact_facts(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report says about the artifact as a whole: the content of net.json in a few lines, sizes in bytes."""
+    sizes = description["sizes"]
+    return {
+        "target": description["target"],
+        "weight code bytes": sizes["weight_code_bytes"],
+        "constant bytes": sizes["constant_bytes"],
+        "library bytes": sizes["library_bytes"],
+        "workspace bytes": description["workspace_bytes"],
+        "largest live bytes": description["largest_live_bytes"],
+    }
+
+
+def read_report(folder: Path) -> Report:
+    """The report of an artifact; REPORT001 where the folder has none."""
+    path = folder / "net.report.json"
+    if not path.is_file():
+        raise CompileError("REPORT001", str(folder), "there is no net.report.json", "name a folder that qcompiler build wrote")
+    return Report.from_json(path.read_text(encoding="utf-8"))

@@ -37,7 +37,7 @@ def test_requantize_add_rounds_once(acc: int, m1: int, other: int, m2: int, shif
 
 @given(INT32, st.integers(0, 24), st.integers(-(2**20), 0), st.integers(0, 2**20), st.integers(0, 2**15), st.integers(1, 30))
 def test_narrow_form_is_the_formula(acc: int, p: int, lower: int, upper: int, multiplier: int, shift: int) -> None:
-    reduced = (_clamp(acc, lower, upper) + ((1 << p) >> 1)) >> p
+    reduced = _clamp(acc, lower, upper) >> p
     expected = _clamp(((reduced * multiplier + (1 << (shift - 1))) >> shift) + 7, 0, 255)
     assert int(arith.requantize_narrow(acc, multiplier, p, lower, upper, shift, 7, 0, 255, arith.NUMPY)) == expected
 

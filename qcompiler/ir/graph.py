@@ -52,8 +52,9 @@ class TensorType:
 class Value:
     """A tensor that is computed or fed in.
 
-    ``range``: calibrated smallest and largest value to represent, ``range4``: the same if its codes have 4 bits;
-    ``bits``: width of its codes, chosen by allocation; ``scale`` and ``zero``: in the integer stage the real value is ``(code - zero) * scale``.
+    ``range``: calibrated smallest and largest value to represent, ``range4``: the same if its codes have 4 bits; ``bits``:
+    width of its codes, chosen by allocation; ``scale`` and ``zero``: in the integer stage the real value is
+    ``(code - zero) * scale``.
     """
 
     name: str

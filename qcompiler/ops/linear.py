@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from qcompiler.ir.dtypes import F32, I32, FloatType
 from qcompiler.ir.graph import Array, Node, TensorType
+from qcompiler.ops.convolution import exact_float
 from qcompiler.ops.operator import ALL_STAGES, Operand, Operator, require
 
 if TYPE_CHECKING:
@@ -43,5 +44,6 @@ class Linear(Operator):
     @override
     def run_integer(self, node: Node, operands: Sequence[Operand], inputs: Sequence[Array]) -> Array:
         x, weight, *bias = inputs
-        total: Array = np.matmul(x.astype(np.float64), weight.T.astype(np.float64)).astype(np.int64)  # exact, see convolve
+        dtype = exact_float(weight, int(np.abs(x).max(initial=0)))
+        total: Array = np.matmul(x.astype(dtype), weight.T.astype(dtype)).astype(np.int64)
         return total + bias[0] if bias else total

@@ -1,0 +1,206 @@
+"""``compile`` and ``build``: a float model in, an integer-only C library out."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qcompiler.bits import Bits
+from qcompiler.calibrate import FirstSamples
+from qcompiler.dump import Dumper, read_dump
+from qcompiler.errors import CompileError
+from qcompiler.ir.graph import Graph, Stage
+from qcompiler.pipeline import Settings, to_integer
+from qcompiler.progress import Progress, progress_bars
+from qcompiler.report import Report, artifact_facts, layer_errors, layer_reports
+
+if TYPE_CHECKING:
+    from qcompiler.backend.artifact import Artifact
+    from qcompiler.backend.library import Library
+    from qcompiler.importers.builder import ImportedModel
+
+BitsWish = int | str | Bits | Mapping[str, int | str | Bits]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile; every field is a keyword of :func:`compile` and :func:`build`.
+
+    ``calibration``: samples to choose ranges from, see ``qcompiler.calibrate``.
+    ``target``: "native" (the best that this CPU runs), "x86", "arm64", or a name that ``qcompiler targets`` lists.
+    ``bits``: for all layers (4, "w4a4") or by patterns over layer names ({"layer3.*": 4}); 8 where nothing is said.
+    ``name``: prefix of the C symbols, a C identifier; by default made from the model's name.
+    ``observer``: how calibration chooses ranges, "mse" or "minmax".
+    ``output_bits``: 8, 16 or 32 bits for network outputs.
+    ``batch_tile``: samples that kernels work on at once; any batch size can be run whatever the tile.
+    ``input_layout``: "NCHW", or "NHWC" if the caller has images with the channels last.
+    ``pool``: put a pthread pool into the library.
+    ``dump_ir``: a folder that gets one readable file after each pass, the TIR and the assembly.
+    ``progress``: show bars on a terminal.
+    """
+
+    calibration: Any = None
+    target: str = "native"
+    bits: BitsWish | None = None
+    name: str | None = None
+    observer: str = "mse"
+    output_bits: int = 16
+    batch_tile: int = 1
+    input_layout: str = "NCHW"
+    pool: bool = True
+    dump_ir: str | Path | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        choices = {"output_bits": (8, 16, 32), "input_layout": ("NCHW", "NHWC"), "observer": ("mse", "minmax")}
+        for key, legal in choices.items():
+            if getattr(self, key) not in legal:
+                problem = f"{key} is {getattr(self, key)!r}"
+                raise CompileError("OPTION001", key, problem, f"choose one of {', '.join(map(repr, legal))}")
+        if not isinstance(self.batch_tile, int) or not 1 <= self.batch_tile <= 64:
+            raise CompileError("OPTION001", "batch_tile", f"batch_tile is {self.batch_tile!r}", "choose 1 to 64")
+        if self.name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", self.name):
+            raise CompileError("OPTION002", "name", f"{self.name!r} is not a C identifier", "use letters, digits and _")
+
+
+def compile(model: Any, example_inputs: Any = None, **options: Any) -> Library:
+    """Compile ``model`` and load the library into this process.
+
+    ``model``: an ``nn.Module``, ``fx.GraphModule``, ``ExportedProgram``, ONNX ``ModelProto``, or the path of an ONNX file or of a
+    dump (``.qir``). ``example_inputs``: a tensor or tuple of tensors for an ``nn.Module``; by default the first calibration
+    sample. Options: the fields of :class:`Options`. Raises CompileError with what to change.
+
+    The artifact is gone once it is loaded; use :func:`build` to keep it.
+    """
+    from qcompiler.backend.library import Library
+
+    with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
+        build(model, example_inputs, out=Path(folder) / "library", **options)
+        return Library(Path(folder) / "library")
+
+
+def build(model: Any, example_inputs: Any = None, *, out: str | Path, **options: Any) -> Artifact:
+    """Compile ``model`` ahead of time into the folder ``out``: net.o, libnet.a, libnet.so, net.h, net.json, net.report.json.
+
+    ``model``, ``example_inputs`` and options as for :func:`compile`. The folder appears when everything is done: nothing
+    half-written is left behind. Raises CompileError with what to change.
+    """
+    known = {f: v for f, v in options.items() if f in Options.__dataclass_fields__}
+    if len(known) != len(options):
+        wrong = ", ".join(sorted(set(options) - set(known)))
+        legal = ", ".join(Options.__dataclass_fields__)
+        raise CompileError("OPTION003", "options", f"there is no option {wrong}", f"the options are {legal}")
+    settings = Options(**known)
+    with progress_bars(settings.progress) as progress:
+        return _build(model, example_inputs, Path(out), settings, progress)
+
+
+def _build(model: Any, example_inputs: Any, out: Path, options: Options, progress: Progress) -> Artifact:
+    from qcompiler.backend.artifact import write_artifact
+    from qcompiler.backend.lower import lower
+    from qcompiler.targets.target import load_target
+
+    target = load_target(options.target)
+    pins = parse_bits(options.bits)
+    progress.advance("import", 0)
+    calibration = options.calibration
+    if example_inputs is None and _needs_example(model):
+        example_inputs, calibration = first_sample(calibration, required_inputs(model))
+    imported = load_graph(model, example_inputs)
+    graph = replace(imported.graph, name=options.name or identifier(imported.graph.name))
+    dumper = Dumper(Path(options.dump_ir)) if options.dump_ir is not None else None
+    if dumper:
+        dumper.graph("import", graph)
+    samples = FirstSamples()
+    calibrated: list[Graph] = []
+
+    def after(name: str, result: Graph) -> None:
+        if result.stage is Stage.CALIBRATED:
+            calibrated.append(result)
+        if dumper:
+            dumper.graph(name, result)
+        progress.advance("passes")
+
+    settings = Settings(calibration, options.observer, pins, options.output_bits, samples, progress)
+    integer = to_integer(graph, settings, after)
+    program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress)
+    errors = layer_errors(calibrated[-1], integer, samples.inputs) if calibrated and samples.inputs else {}
+    layers = layer_reports(integer, errors)
+    facts = {"samples": len(samples.inputs[0]) if samples.inputs else 0, "notes": list(imported.notes)}
+
+    def report(description: Mapping[str, Any]) -> str:
+        return Report(integer.name, layers, {**artifact_facts(description), **facts}).to_json()
+
+    metadata = {"final_activations": [asdict(activation) for activation in imported.final_activations]}
+    artifact = write_artifact(program, target, out, options.pool, metadata=metadata, report=report)
+    if dumper:
+        dumper.text("net.tir", artifact.tir)
+        dumper.text("net.s", artifact.assembly)
+    return artifact
+
+
+def load_graph(model: Any, example_inputs: Any) -> ImportedModel:
+    """The graph of a model or of a dump, and what the import has to say about it."""
+    from qcompiler.importers.builder import ImportedModel
+    from qcompiler.importers.load import load_model
+
+    if isinstance(model, str | Path) and Path(model).suffix == ".qir":
+        return ImportedModel(read_dump(Path(model)))
+    return load_model(model, example_inputs)
+
+
+def parse_bits(bits: BitsWish | None) -> dict[str, Bits]:
+    """Patterns over layer names to bits; a bare value is for all layers."""
+    if bits is None:
+        return {}
+    if isinstance(bits, Mapping):
+        return {pattern: Bits.parse(value) for pattern, value in bits.items()}
+    return {"*": Bits.parse(bits)}
+
+
+def identifier(name: str) -> str:
+    """``name`` as a lower-case C identifier."""
+    word = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:40]
+    return word if word and not word[0].isdigit() else f"net_{word}".rstrip("_")
+
+
+def _needs_example(model: Any) -> bool:
+    """Whether ``model`` is an nn.Module, which says nothing about its inputs' shapes."""
+    return hasattr(model, "named_modules") and callable(model)
+
+
+def required_inputs(model: Any) -> int | None:
+    """How many inputs ``model.forward`` needs; None where it takes any number."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def first_sample(calibration: Any, count: int | None) -> tuple[Any, Any]:
+    """The first calibration sample as example inputs (at most ``count`` tensors), and the data with nothing taken away."""
+    import torch
+
+    def one(part: Any) -> torch.Tensor:
+        return torch.as_tensor(part)[:1].to(torch.float32)
+
+    if calibration is None:
+        return None, None
+    item = calibration
+    if not hasattr(calibration, "shape") and not isinstance(calibration, Mapping | tuple) and isinstance(calibration, Iterable):
+        iterator: Iterator[Any] = iter(calibration)
+        item = next(iterator, None)
+        if iter(calibration) is iterator:
+            calibration = itertools.chain([] if item is None else [item], iterator)
+    if item is None:
+        return None, calibration
+    if isinstance(item, Mapping):
+        item = tuple(item.values())
+    parts = item[:count] if isinstance(item, tuple | list) else (item,)
+    return tuple(map(one, parts)), calibration

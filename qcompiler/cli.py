@@ -1,0 +1,383 @@
+"""The command line: ``qcompiler compile | build | run | inspect | targets``.
+
+Exit codes: 0 done, 1 a problem of the input (a CompileError), 2 wrong usage, 3 a mistake of the compiler itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qcompiler.errors import CompileError, QCompilerError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qcompiler.backend.library import Library
+
+app = typer.Typer(
+    name="qcompiler",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Compile float models to integer-only machine code with no runtime.\n\n"
+    "A first try, with an ONNX file and a .npy of model inputs to calibrate on:\n\n"
+    "`qcompiler compile net.onnx --calibration inputs.npy`\n\n"
+    "`qcompiler build net.onnx --calibration inputs.npy --target arm64 --out build/`",
+)
+
+
+class Layout(StrEnum):
+    """How 4-D inputs lie in memory."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
+class ObserverName(StrEnum):
+    """How calibration chooses ranges."""
+
+    MSE = "mse"
+    MINMAX = "minmax"
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="an ONNX file (.onnx), a torch ExportedProgram (.pt2), a dump (.qir), or package.module:function, a Python function "
+        "without arguments that returns an nn.Module"
+    ),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(help=".npy with samples [S, ...] as the model takes them, or .npz with one array, or one per input by name"),
+]
+TargetName = Annotated[str, typer.Option(help="native, x86, arm64, or a name that `qcompiler targets` lists")]
+BitsOption = Annotated[str | None, typer.Option(help="bits of all layers: 4 (weights), w4a8, w4a4, w2a8, ...")]
+Pins = Annotated[
+    list[str] | None, typer.Option("--pin", help="bits of some layers, PATTERN=BITS, as in 'layer3.*=w4a8'; may be repeated")
+]
+Name = Annotated[str | None, typer.Option(help="prefix of the C symbols; default: the model's name")]
+DumpIr = Annotated[Path | None, typer.Option(help="folder for one text file after each pass, the TIR and the assembly")]
+OutputBits = Annotated[int, typer.Option(help="bits of the network's outputs: 8, 16 or 32")]
+BatchTile = Annotated[int, typer.Option(help="samples that kernels work on at once; any batch can be run")]
+InputLayout = Annotated[Layout, typer.Option(help="layout of 4-D inputs")]
+Observer = Annotated[ObserverName, typer.Option(help="how calibration chooses ranges")]
+Pool = Annotated[bool, typer.Option(help="put a pthread pool into the library")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
+
+
+def emit(as_json: bool, data: Callable[[], Any], text: Callable[[], str]) -> None:
+    """Print ``data`` as JSON or ``text`` for people."""
+    typer.echo(json.dumps(data(), indent=2, sort_keys=True) if as_json else text().rstrip("\n"))
+
+
+@contextmanager
+def errors_as_exit_codes(as_json: bool) -> Iterator[None]:
+    """Turns what qcompiler raises into a message and an exit code."""
+    try:
+        yield
+    except CompileError as error:
+        if as_json:
+            parts = {"code": error.code, "where": error.where, "problem": error.problem, "remedy": error.remedy}
+            typer.echo(json.dumps({"error": parts}, indent=2))
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except QCompilerError as error:
+        typer.echo(f"{error}\nThis is a mistake of qcompiler, not of your model: please report it.", err=True)
+        raise typer.Exit(3) from None
+
+
+def load_model(text: str) -> Any:
+    """What the MODEL argument names; CLI001 if it is nothing of the kind."""
+    if text.endswith(".pt2") and Path(text).exists():
+        import torch
+
+        return torch.export.load(text)
+    module, mark, attribute = text.partition(":")
+    if not mark or Path(text).exists():
+        return text
+    from importlib import import_module
+
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        made = getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError) as problem:
+        raise CompileError(
+            "CLI001", text, f"the model cannot be made: {problem}", "name a function without arguments as package.module:function"
+        ) from None
+    finally:
+        sys.path.pop(0)
+    return made
+
+
+def load_samples(path: Path | None) -> Any:
+    """The arrays of a .npy or .npz file; CLI002 if it is neither."""
+    if path is None:
+        return None
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as problem:
+        raise CompileError("CLI002", str(path), f"no samples can be read: {problem}", "pass a .npy or .npz file") from None
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    arrays = dict(loaded)
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def parse_pins(bits: str | None, pins: list[str] | None) -> dict[str, int | str]:
+    """``--bits`` and ``--pin`` as the ``bits`` of the Python interface; CLI003 for a pin without ``=``."""
+    wishes: dict[str, int | str] = {}
+    if bits is not None:
+        wishes["*"] = int(bits) if bits.isdigit() else bits
+    for pin in pins or []:
+        pattern, mark, value = pin.rpartition("=")
+        if not mark:
+            raise CompileError("CLI003", "--pin", f"{pin!r} has no =", "write PATTERN=BITS, as in 'layer3.*=w4a8'")
+        wishes[pattern] = int(value) if value.isdigit() else value
+    return wishes
+
+
+@app.command(name="compile")
+def compile_command(
+    model: Model,
+    calibration: Calibration = None,
+    target: TargetName = "native",
+    bits: BitsOption = None,
+    pin: Pins = None,
+    name: Name = None,
+    observer: Observer = ObserverName.MSE,
+    output_bits: OutputBits = 16,
+    batch_tile: BatchTile = 1,
+    input_layout: InputLayout = Layout.NCHW,
+    pool: Pool = True,
+    dump_ir: DumpIr = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile MODEL, load it here, check it against the reference, and report layer by layer; nothing is kept.
+
+    `qcompiler compile net.onnx --calibration inputs.npy --dump-ir dumps/`
+    """
+    import qcompiler
+
+    with errors_as_exit_codes(as_json):
+        library = qcompiler.compile(
+            load_model(model),
+            calibration=load_samples(calibration),
+            target=target,
+            bits=parse_pins(bits, pin),
+            name=name,
+            observer=observer.value,
+            output_bits=output_bits,
+            batch_tile=batch_tile,
+            input_layout=input_layout.value,
+            pool=pool,
+            dump_ir=dump_ir,
+            progress=not as_json,
+        )
+        latency = measure_latency(library)
+        report = library.report()
+
+        def text() -> str:
+            return f"{report}latency: {latency:.3f} ms (batch 1, 1 thread, median of this run)"
+
+        emit(as_json, lambda: {**as_data(report.to_json()), "latency_ms": latency}, text)
+
+
+@app.command()
+def build(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="folder for net.o, libnet.a, libnet.so, net.h, net.json and net.report.json")],
+    calibration: Calibration = None,
+    target: TargetName = "native",
+    bits: BitsOption = None,
+    pin: Pins = None,
+    name: Name = None,
+    observer: Observer = ObserverName.MSE,
+    output_bits: OutputBits = 16,
+    batch_tile: BatchTile = 1,
+    input_layout: InputLayout = Layout.NCHW,
+    pool: Pool = True,
+    dump_ir: DumpIr = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile MODEL ahead of time into a C library for a device.
+
+    `qcompiler build net.onnx --calibration inputs.npy --target arm64-dotprod --pin 'layer3.*=w4a8' --out build/`
+    """
+    import qcompiler
+
+    with errors_as_exit_codes(as_json):
+        artifact = qcompiler.build(
+            load_model(model),
+            out=out,
+            calibration=load_samples(calibration),
+            target=target,
+            bits=parse_pins(bits, pin),
+            name=name,
+            observer=observer.value,
+            output_bits=output_bits,
+            batch_tile=batch_tile,
+            input_layout=input_layout.value,
+            pool=pool,
+            dump_ir=dump_ir,
+            progress=not as_json,
+        )
+
+        def text() -> str:
+            return f"{artifact.report()}written to {out}/: {', '.join(artifact.files())}"
+
+        emit(as_json, lambda: {**as_data(artifact.report().to_json()), "files": artifact.files()}, text)
+
+
+@app.command()
+def run(
+    artifact: Annotated[Path, typer.Argument(help="folder that `qcompiler build` wrote")],
+    inputs: Annotated[Path, typer.Argument(help=".npy or .npz with samples as the float model takes them")],
+    output: Annotated[Path | None, typer.Option(help=".npy for the first output, as float32")] = None,
+    threads: Annotated[int, typer.Option(help="threads of the library's own pool")] = 1,
+    top: Annotated[int, typer.Option(help="how many classes to print for each sample")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run a library on samples from a file and print the best classes of each.
+
+    `qcompiler run build/ inputs.npy --output logits.npy`
+    """
+    import numpy as np
+
+    from qcompiler.backend.library import load
+
+    with errors_as_exit_codes(as_json):
+        library = load(artifact)
+        samples = load_samples(inputs)
+        arrays = [samples[p.name] for p in library.inputs] if isinstance(samples, dict) else [samples]
+        result = library(*arrays, threads=threads)
+        first = np.asarray(result[0] if isinstance(result, tuple) else result)
+        if output is not None:
+            np.save(output, first)
+        flat = first.reshape(len(first), -1)
+        best = np.argsort(-flat, axis=1, kind="stable")[:, :top]
+
+        def text() -> str:
+            lines = (", ".join(f"{c} ({flat[i, c]:.4g})" for c in row) for i, row in enumerate(best))
+            return "\n".join(f"{i}: {line}" for i, line in enumerate(lines))
+
+        emit(as_json, lambda: {"top": best.tolist(), "shape": list(first.shape)}, text)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="an artifact folder, a dump (.qir), or a model (.onnx)")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what an artifact, a dump or a model consists of.
+
+    An artifact gives its report; a dump is checked and printed; a model is imported and printed as the float graph.
+    """
+    from qcompiler.api import load_graph
+    from qcompiler.ir.text import MemoryStore, print_graph
+    from qcompiler.ir.verify import verify
+    from qcompiler.ops.table import OPERATORS
+    from qcompiler.report import read_report
+
+    with errors_as_exit_codes(as_json):
+        if path.is_dir():
+            report = read_report(path)
+            emit(as_json, lambda: as_data(report.to_json()), lambda: str(report))
+            return
+        graph, notes = load_graph(path, None)
+        verify(graph, OPERATORS)
+
+        def data() -> Any:
+            nodes = [
+                {"op": n.op, "inputs": list(n.inputs), "output": n.output.name, "type": str(n.output.type), "layer": n.origin}
+                for n in graph.nodes
+            ]
+            return {"name": graph.name, "stage": graph.stage.value, "nodes": nodes, "notes": notes}
+
+        emit(as_json, data, lambda: "\n".join([print_graph(graph, MemoryStore()).rstrip(), *notes]))
+
+
+@app.command()
+def targets(as_json: AsJson = False) -> None:
+    """List the targets, and which of them this machine runs."""
+    from qcompiler.targets.target import available_targets, host_runs, load_target
+
+    with errors_as_exit_codes(as_json):
+        known = [load_target(name) for name in available_targets()]
+        native = load_target("native").name
+        rows = [
+            {
+                "name": t.name,
+                "description": t.description,
+                "bits": list(t.bit_pairs),
+                "runs_here": host_runs(t) is True,
+                "native": t.name == native,
+            }
+            for t in known
+        ]
+
+        def text() -> str:
+            return target_table(rows)
+
+        emit(as_json, lambda: rows, text)
+
+
+def target_table(rows: list[dict[str, Any]]) -> str:
+    """The targets for people."""
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("target", "runs here", "bits", "description"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        here = "native" if row["native"] else ("yes" if row["runs_here"] else "no")
+        table.add_row(row["name"], here, " ".join(row["bits"]), row["description"])
+    text = io.StringIO()
+    Console(file=text, width=110).print(table)
+    return text.getvalue()
+
+
+def as_data(text: str) -> dict[str, Any]:
+    """The object that a JSON text holds."""
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def zero_inputs(library: Library) -> list[np.ndarray[Any, Any]]:
+    """One sample of codes, all zero points, for every input."""
+    import numpy as np
+
+    return [np.full((1, *p.shape), p.zero, dtype=p.dtype) for p in library.inputs]
+
+
+def measure_latency(library: Library, runs: int = 30) -> float:
+    """Median milliseconds of ``runs`` calls with one sample and one thread, after a warm-up."""
+    import statistics
+    import time
+
+    codes = zero_inputs(library)
+    library.run_int(*codes)
+    times: list[float] = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        library.run_int(*codes)
+        times.append((time.perf_counter() - begin) * 1e3)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()

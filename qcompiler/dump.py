@@ -1,0 +1,50 @@
+"""Dumps: a folder with one readable, re-parsable text file after each pass, the TIR and the assembly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qcompiler.errors import CompileError
+from qcompiler.ir.graph import Graph
+from qcompiler.ir.text import FolderStore, parse_graph, print_graph
+
+CONSTANTS = "constants"
+
+
+class Dumper:
+    """Writes numbered dumps into ``folder``; large constants go to ``folder/constants``, shared by all dumps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in (*folder.glob("[0-9][0-9]-*.qir"), *folder.glob("net.*")):
+            old.unlink()
+
+    def graph(self, step: str, graph: Graph) -> None:
+        """Write ``NN-step.qir``."""
+        self.text(f"{self.count:02d}-{step}.qir", print_graph(graph, FolderStore(self.folder / CONSTANTS)))
+        self.count += 1
+
+    def text(self, name: str, content: str) -> None:
+        """Write a file under a temporary name and rename it."""
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(self.folder / name)
+
+
+def read_dump(path: Path) -> Graph:
+    """The graph of a dump; DUMP001 if there is none, DUMP002 if it is damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise CompileError(
+            "DUMP001", str(path), f"the dump cannot be read: {problem}", "name a .qir file that dump_ir wrote"
+        ) from None
+    try:
+        return parse_graph(text, FolderStore(path.parent / CONSTANTS))
+    except ValueError as problem:
+        raise CompileError(
+            "DUMP002", str(path), str(problem), "keep the dump and its folder constants/ as dump_ir wrote them"
+        ) from None
