@@ -1,6 +1,6 @@
 """Gives every weight and every activation its number of bits: what the user pinned, 8 otherwise.
 
-A pin names layers of the user's model by a pattern (``layer3.*``). Its weight bits go to the layer's weights, its activation
+A pin names layers of the user's model by a pattern (``layer3.*``) over their names or their values' names. Its weight bits go to the layer's weights, its activation
 bits to the layer's input, and with it to every value of the same class; a value of 4 bits takes the range that was calibrated
 for 4 bits. Where pins disagree about an activation, the
 smaller number wins.
@@ -46,7 +46,7 @@ class AllocateBits:
         weights = {node.inputs[1]: 8 for node in layers}
         wishes: dict[str, int] = {}
         for pattern, bits in self.pins.items():
-            matched = [node for node in layers if fnmatchcase(layer_name(node), pattern)]
+            matched = [node for node in layers if any(fnmatchcase(name, pattern) for name in (node.origin, node.output.name))]
             if not matched:
                 names = ", ".join(layer_name(node) for node in layers)
                 raise CompileError(

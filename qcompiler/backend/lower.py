@@ -9,6 +9,7 @@ Errors: LOWER001 a tensor's rank has no kernels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -157,7 +158,8 @@ class _KernelTable:
 
         if spec not in self._known:
             kernel = build_kernel(spec, self._instruction_set)
-            self._known[spec] = (f"{self._prefix}{len(self._known)}_{kernel.schedule}", kernel)
+            kind = re.sub(r"\W.*", "", kernel.schedule)  # its first word; the rest says how it is tiled
+            self._known[spec] = (f"{self._prefix}{len(self._known)}_{kind}", kernel)
             if self._progress:
                 self._progress.advance("schedule")
         return self._known[spec]

@@ -1,0 +1,253 @@
+"""Collects the inputs, constants and nodes of a graph while a model is walked, and everything that stands in its way.
+
+An unsupported operator does not end the walk: its result is :data:`UNKNOWN`, what depends on it is unknown as well, and
+:meth:`GraphBuilder.finish` reports all of them at once.
+
+Codes of this module:
+    IMPORT001: operators that are not supported, all of the model's, each with the user's layer name and the reason.
+    IMPORT005: layers that tie the model to one batch size, or outputs that do not have the batch in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final, Literal
+
+import numpy as np
+
+from qcompiler.errors import CompileError
+from qcompiler.ir.dtypes import F32
+from qcompiler.ir.graph import BATCH, Array, Attribute, Constant, Dim, Graph, Node, Stage, TensorType, Value
+from qcompiler.ops.operator import TypeRuleError
+from qcompiler.ops.table import OPERATORS
+
+SUPPORTED: Final = (
+    "conv2d, linear, batch_norm, relu/relu6/clip, add, max/average/global pooling, mean over space, pad, slice, "
+    "reshape/flatten, identity/dropout"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A tensor known at compile time, with the name it has in the user's model."""
+
+    data: Array
+    name: str
+
+
+class Unknown:
+    """The result of an operator that is not supported."""
+
+
+UNKNOWN: Final = Unknown()
+
+
+class UnsupportedError(Exception):
+    """This use of an operator has no counterpart; the message says why."""
+
+
+class FixedBatchError(Exception):
+    """This use of an operator works for one batch size only; the message says why."""
+
+
+@dataclass(frozen=True)
+class FinalActivation:
+    """A softmax that ends the model. The graph ends before it; whoever returns float outputs applies it.
+
+    ``output`` is the index of the graph's output; ``axis`` counts the batch as 0. The order of the classes, and so the
+    argmax, is the same with and without it.
+    """
+
+    output: int
+    function: Literal["softmax", "log_softmax"]
+    axis: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The operand of a softmax that only the model's outputs read."""
+
+    value: Value
+    function: Literal["softmax", "log_softmax"]
+    axis: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A float graph and what its user should know of the import.
+
+    ``notes`` are sentences for the report. ``final_activations`` names the outputs whose softmax was left out.
+    """
+
+    graph: Graph
+    notes: tuple[str, ...] = ()
+    final_activations: tuple[FinalActivation, ...] = ()
+
+
+def sanitize(name: str) -> str:
+    """``name`` in the characters of a value's name; slashes and colons become dots."""
+    clean = re.sub(r"[^A-Za-z0-9_.$-]", "_", re.sub(r"[/:]+", ".", name)).strip(".")
+    return clean or "value"
+
+
+class GraphBuilder:
+    """The graph so far, and what is not supported."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.notes: list[str] = []
+        self._inputs: list[Value] = []
+        self._nodes: list[Node] = []
+        self._constants: dict[int, tuple[Known, Constant]] = {}
+        self._names: set[str] = set()
+        self._origins: dict[str, int] = {}
+        self._unsupported: list[str] = []
+        self._fixed: list[str] = []
+
+    def unique_name(self, name: str) -> str:
+        """A name like ``name`` that no value or constant has."""
+        base = unique = sanitize(name)
+        count = 0
+        while unique in self._names:
+            count += 1
+            unique = f"{base}_{count}"
+        self._names.add(unique)
+        return unique
+
+    def unique_origin(self, path: str, operation: str) -> str:
+        """``path (operation)``, numbered from the second on: a functional call has no name of its own."""
+        key = f"{path} ({operation}"
+        self._origins[key] = self._origins.get(key, 0) + 1
+        return f"{key})" if self._origins[key] == 1 else f"{key} {self._origins[key]})"
+
+    def input(self, name: str, sample_shape: Sequence[int]) -> Value:
+        """A float32 input ``[N, *sample_shape]``."""
+        value = Value(self.unique_name(name), TensorType(F32, (BATCH, *sample_shape)))
+        self._inputs.append(value)
+        return value
+
+    def constant(self, known: Known) -> Constant:
+        """The float32 constant for ``known``, the same one for the same object; the data is copied."""
+        if id(known) not in self._constants:
+            data = np.array(known.data, dtype=np.float32, order="C")
+            constant = Constant(self.unique_name(known.name), TensorType(F32, data.shape), data)
+            self._constants[id(known)] = (known, constant)
+        return self._constants[id(known)][1]
+
+    def node(
+        self, op: str, inputs: Sequence[Value | Known], attributes: Mapping[str, Attribute], origin: str, name: str
+    ) -> Value:
+        """Append a node; UnsupportedError where the operands do not fit, FixedBatchError where the batch leaves the front."""
+        operands = [self.constant(x) if isinstance(x, Known) else x for x in inputs]
+        draft = Node(op, tuple(x.name for x in operands), (Value("", TensorType(F32, ())),), tuple(attributes.items()), origin)
+        try:
+            result = OPERATORS[op].infer(draft, operands)
+        except TypeRuleError as problem:
+            raise UnsupportedError(str(problem)) from None
+        if not result.shape or result.shape[0] != BATCH or BATCH in result.shape[1:]:
+            raise FixedBatchError(f"its result {result} does not have the batch in front")
+        value = Value(self.unique_name(name), result)
+        self._nodes.append(replace(draft, outputs=(value,)))
+        return value
+
+    def reject(self, where: str, operator: str, why: str = "not supported") -> Unknown:
+        """Remember an unsupported operator."""
+        self._unsupported.append(f"{where} ({operator}): {why}")
+        return UNKNOWN
+
+    def reject_batch(self, where: str, operator: str, why: str) -> Unknown:
+        """Remember a layer that works for one batch size only."""
+        self._fixed.append(f"{where} ({operator}): {why}")
+        return UNKNOWN
+
+    def check(self) -> None:
+        """Raise IMPORT001 or IMPORT005 if anything was rejected."""
+        if self._unsupported:
+            lines = list(dict.fromkeys(self._unsupported))
+            count = "1 operator is" if len(lines) == 1 else f"{len(lines)} operators are"
+            raise CompileError(
+                "IMPORT001",
+                self.name,
+                "\n".join((f"{count} not supported:", *lines)),
+                f"replace them, or cut the model before them; supported are {SUPPORTED}",
+            )
+        if self._fixed:
+            raise CompileError(
+                "IMPORT005",
+                self.name,
+                "\n".join(("the batch cannot be made symbolic:", *dict.fromkeys(self._fixed))),
+                "keep the batch as the first dimension and write it as -1 or x.size(0) in reshapes",
+            )
+
+    def finish(self, results: Sequence[Value | Known | Unknown | Ending]) -> ImportedModel:
+        """The graph that returns ``results``, without what they do not need; IMPORT001 or IMPORT005 as found on the way."""
+        self.check()
+        outputs: list[str] = []
+        endings: list[FinalActivation] = []
+        for index, result in enumerate(results):
+            if isinstance(result, Ending):
+                endings.append(FinalActivation(index, result.function, result.axis, result.origin))
+                self.notes.append(
+                    f"the {result.function} {result.origin} at the end is not compiled: output {index} has its operand, "
+                    "with the same argmax"
+                )
+                result = result.value
+            if not isinstance(result, Value):
+                self.reject("the model's outputs", f"output {index}", "does not depend on the input")
+                self.check()
+            assert isinstance(result, Value)
+            if result.name in outputs or result in self._inputs:
+                result = self.node("identity", [result], {}, "", f"output{index}")
+            outputs.append(result.name)
+        constants = tuple(constant for _, constant in self._constants.values())
+        graph = Graph(sanitize(self.name), Stage.FLOAT, tuple(self._inputs), constants, (), tuple(outputs))
+        return ImportedModel(graph.with_nodes(self._live(outputs)), tuple(self.notes), tuple(endings))
+
+    def _live(self, outputs: Sequence[str]) -> list[Node]:
+        """The nodes that the outputs need, in order."""
+        needed = set(outputs)
+        kept: list[Node] = []
+        for node in reversed(self._nodes):
+            if node.output.name in needed:
+                kept.append(node)
+                needed.update(node.inputs)
+        return kept[::-1]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The place of one operator of the user's model.
+
+    ``where`` is the layer's path and ``operator`` the framework's name for what it does; ``call`` names a functional call
+    inside the layer, which has no name of its own; ``final``: only the model's outputs read the result.
+    """
+
+    builder: GraphBuilder
+    where: str
+    operator: str
+    name: str
+    call: str = ""
+    final: bool = False
+
+    @cached_property
+    def origin(self) -> str:
+        """The layer's name in the user's model."""
+        return self.builder.unique_origin(self.where, self.call) if self.call else self.where
+
+    def emit(self, op: str, inputs: Sequence[Value | Known], suffix: str = "", **attributes: Attribute) -> Value:
+        """Append a node of this layer; ``suffix`` tells its value from the layer's last one."""
+        return self.builder.node(op, inputs, attributes, self.origin, self.name + suffix)
+
+    def known(self, data: Array, what: str) -> Known:
+        """A constant that this layer brings along, named ``<layer>.<what>``."""
+        return Known(data, f"{self.name}.{what}")
+
+
+def dims(shape: Sequence[Dim]) -> str:
+    """``[N,3,32,32]``."""
+    return f"[{','.join(map(str, shape))}]"

@@ -1,0 +1,63 @@
+"""Any model that a user may pass, as a float graph with a symbolic batch.
+
+Codes of this module:
+    IMPORT002: the argument is no model. The codes of the importers stand in their modules.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qcompiler.errors import CompileError
+from qcompiler.importers.builder import ImportedModel
+from qcompiler.ir.graph import Graph
+
+if TYPE_CHECKING:
+    import torch
+    from onnx import ModelProto
+    from torch.export import ExportedProgram
+
+    Model = torch.nn.Module | ExportedProgram | ModelProto | str | Path
+
+
+def import_model(model: Model, example_inputs: object = None) -> Graph:
+    """The float graph of a torch module, ``fx.GraphModule``, ``ExportedProgram``, ONNX path or ``ModelProto``.
+
+    ``example_inputs``: a float32 tensor (torch or numpy) with the batch in front, or a tuple of them; needed for modules
+    only. Raises CompileError IMPORT001 to IMPORT008. A final softmax is left out; :func:`load_model` says so.
+    """
+    return load_model(model, example_inputs).graph
+
+
+def load_model(model: Model, example_inputs: object = None) -> ImportedModel:
+    """As :func:`import_model`, with the notes of the import and the final activations that were left out."""
+    if isinstance(model, str | Path):
+        from qcompiler.importers.onnx_model import import_path
+
+        return import_path(model)
+    # Whoever has a torch or ONNX object has imported its package: nothing else needs to be imported to ask.
+    if "torch" in sys.modules:
+        import torch
+        from torch.export import ExportedProgram
+
+        from qcompiler.importers.torch_export import import_module, import_program
+
+        if isinstance(model, ExportedProgram):
+            return import_program(model)
+        if isinstance(model, torch.nn.Module):
+            return import_module(model, example_inputs)
+    if "onnx" in sys.modules:
+        from onnx import ModelProto
+
+        from qcompiler.importers.onnx_model import import_proto
+
+        if isinstance(model, ModelProto):
+            return import_proto(model)
+    raise CompileError(
+        "IMPORT002",
+        "model",
+        f"the model is a {type(model).__name__}",
+        "pass a torch.nn.Module, an ExportedProgram, the path of an ONNX file or a ModelProto",
+    )

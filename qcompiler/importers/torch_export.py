@@ -1,0 +1,196 @@
+"""torch modules and exported programs to a float graph.
+
+A module is exported by ``torch.export`` in evaluation mode with a dynamic batch; where the model is written for one batch
+size, it is exported for that size and the reshapes are rewritten. An ``ExportedProgram`` is taken as it is, before or
+after its decompositions.
+
+Codes of this module:
+    IMPORT003: example inputs that are missing, no tensors, empty, or of different batch sizes.
+    IMPORT004: ``torch.export`` cannot export the model.
+    IMPORT005: an input without a batch in front, or inputs with different batches.
+    IMPORT006: a dimension other than the batch is not known.
+    IMPORT007: an input or output that is not a float32 tensor.
+    IMPORT008: the model branches on values that it computes from its input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from qcompiler.errors import CompileError
+from qcompiler.importers.builder import ImportedModel
+from qcompiler.importers.torch_graph import TorchGraph
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+# Operators whose results share no memory with their operands. An in-place operator after anything else (a view, an
+# input) may change what other operators read, and the program is made functional first.
+FRESH: Final = frozenset(
+    [
+        "conv2d",
+        "convolution",
+        "batch_norm",
+        "linear",
+        "addmm",
+        "mm",
+        "relu",
+        "relu_",
+        "relu6",
+        "relu6_",
+        "hardtanh",
+        "hardtanh_",
+        "clamp",
+        "clamp_",
+        "add",
+        "add_",
+        "max_pool2d",
+        "avg_pool2d",
+        "adaptive_avg_pool2d",
+        "mean",
+        "pad",
+        "constant_pad_nd",
+        "clone",
+    ]
+)
+
+
+def import_module(model: torch.nn.Module, example_inputs: object) -> ImportedModel:
+    """Export ``model`` in evaluation mode and import the program. The module's modes are as before afterwards."""
+    examples = _tensors(model, example_inputs)
+    name = type(model).__name__
+    with _evaluation(model):
+        try:
+            return import_program(_export(model, examples, dynamic=True), name)
+        except CompileError as problem:
+            if problem.code not in ("IMPORT004", "IMPORT005"):
+                raise
+        # The model is written for one batch size: export it for that one and generalize.
+        imported = import_program(_export(model, examples, dynamic=False), name)
+    size = examples[0].shape[0]
+    note = f"{name} is written for a batch of {size}: its reshapes were rewritten for any batch"
+    return ImportedModel(imported.graph, (note, *imported.notes), imported.final_activations)
+
+
+def import_program(program: ExportedProgram, name: str | None = None) -> ImportedModel:
+    """Import an exported program, with a dynamic batch or a static one, which becomes symbolic."""
+    if _in_place_hazard(program):
+        program = program.run_decompositions({})
+    return TorchGraph(program, name or _program_name(program)).convert()
+
+
+def _program_name(program: ExportedProgram) -> str:
+    for node in program.graph.nodes:
+        for path, kind in node.meta.get("nn_module_stack", {}).values():
+            if path == "":
+                return str(kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]
+    return "model"
+
+
+def _tensors(model: torch.nn.Module, example_inputs: object) -> tuple[torch.Tensor, ...]:
+    """The examples as tensors on the model's device; IMPORT003 unless they are tensors of one batch size."""
+    import torch
+
+    name = type(model).__name__
+
+    def error(problem: str) -> CompileError:
+        return CompileError("IMPORT003", name, problem, "pass example_inputs=x, or a tuple of one float32 tensor for each input")
+
+    if example_inputs is None:
+        raise error("a torch module needs example inputs: its input shapes are not part of it")
+    given = example_inputs if isinstance(example_inputs, Sequence) else (example_inputs,)
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    tensors: list[torch.Tensor] = []
+    for index, x in enumerate(given):
+        if not isinstance(x, torch.Tensor | np.ndarray):
+            raise error(f"example input {index} is a {type(x).__name__}, not a tensor")
+        tensor = torch.as_tensor(x).detach().to(device)
+        if not tensor.ndim or not tensor.numel():
+            raise error(f"example input {index} has the shape {list(tensor.shape)}: a batch in front and elements are needed")
+        tensors.append(tensor)
+    if len({t.shape[0] for t in tensors}) != 1:
+        raise error(f"the example inputs have {', '.join(str(t.shape[0]) for t in tensors) or 'no'} samples in their batches")
+    return tuple(tensors)
+
+
+def _export(model: torch.nn.Module, examples: tuple[torch.Tensor, ...], dynamic: bool) -> ExportedProgram:
+    """The exported program; IMPORT004 or IMPORT008 where torch cannot export."""
+    import torch
+
+    shapes = None
+    if dynamic:
+        # torch takes sizes 0 and 1 for constants. The copies are because it marks the tensors that it gets as dynamic.
+        examples = tuple(torch.cat((x, x)) if x.shape[0] == 1 else x.clone() for x in examples)
+        shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples)
+    try:
+        with torch.no_grad(), _quiet():
+            return torch.export.export(model, examples, dynamic_shapes=shapes)
+    except Exception as problem:  # whatever the model's own code or torch raises
+        raise _export_error(type(model).__name__, problem) from problem
+
+
+def _export_error(name: str, problem: Exception) -> CompileError:
+    text = str(problem)
+    if "data-dependent" in text:
+        call = re.search(r"File .*, line \d+, in \w+\n\s*(.+)", text)
+        return CompileError(
+            "IMPORT008",
+            name,
+            "the model branches on values that it computes from its input" + (f": {call[1].strip()}" if call else ""),
+            "make the branch independent of the values, or take it out of the model",
+        )
+    short = text.strip().partition("\n\n")[0][:400]
+    return CompileError(
+        "IMPORT004",
+        name,
+        f"torch.export fails: {type(problem).__name__}: {short}",
+        "check that model(*example_inputs) runs, and export the model yourself to see torch's whole message",
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch from logging the programs that it cannot export: the error says it."""
+    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _evaluation(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    with contextlib.suppress(NotImplementedError):  # what ExportedProgram.module() returns has no modes
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _in_place_hazard(program: ExportedProgram) -> bool:
+    """Whether an in-place operator may change what another operator reads."""
+    for node in program.graph.nodes:
+        schema: Any = getattr(node.target, "_schema", None)
+        if node.op != "call_function" or schema is None or not schema.is_mutable:
+            continue
+        changed: Any = node.args[0] if node.args else None
+        name = getattr(getattr(changed, "target", None), "_opname", None)
+        if name not in FRESH or len(changed.users) != 1:
+            return True
+    return False

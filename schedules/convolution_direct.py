@@ -1,0 +1,338 @@
+"""Direct convolution with a dot-product instruction: one schedule for every instruction set that has one.
+
+A task copies the input rows it needs to a padded scratch (where there is padding, or where the instruction wants
+another type than the stored codes), then walks vectors of output channels and tiles of pixels. The accumulators of
+a tile stay in registers from the bias to the stored code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import tvm
+from tvm import s_tir, te, tirx
+from tvm_ffi import structural_map
+
+from qcompiler.backend.kernel import ConvolutionSpec, Kernel, Scalar, physical_channels
+from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
+from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
+from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
+from qcompiler.schedules.pack import PackedSteps, adjust_for_offset, unpack_code
+from qcompiler.schedules.tile import Problem, Tile, choose_tile, split_width
+
+_STACK_BYTES: Final = MAXIMUM_STACK_BYTES - 4096
+"""Copied rows and unpacked weights of a task; the accumulators come on top."""
+_WORTH_UNPACKING: Final = 16
+"""Pixels of a task from which on weights are unpacked to scratch, not in registers."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All decisions about one kernel, or about the columns ``first .. first + width - 1`` of its output."""
+
+    spec: ConvolutionSpec
+    instruction: DotProduct
+    first: int
+    width: int
+    tile: Tile
+    steps: PackedSteps
+    copied: bool
+    converted: bool  # weights are not stored as the instruction wants them
+    inline: bool  # they are converted in the innermost loop, else once per vector block into scratch
+
+
+def serves(spec: ConvolutionSpec, instruction: DotProduct) -> bool:
+    """Whether :func:`build` has a schedule for this convolution."""
+    return bool(_plans(spec, instruction))
+
+
+def build(spec: ConvolutionSpec, instruction: DotProduct, schedule_name: str) -> Kernel:
+    """The kernel of a convolution. Raises ValueError where :func:`serves` is false."""
+    plans = _plans(spec, instruction)
+    if not plans:
+        raise ValueError(f"no direct schedule for {spec}")
+    functions = []
+    for plan in plans:
+        names, tensors = _expression(plan)
+        function = _schedule(plan, te.create_prim_func(tensors))
+        function = _start_from_bias(function, function.params[names.index("bias")], instruction.lanes)
+        functions.append(_place_part(plan, function, names))
+
+    def adjust(bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return adjust_for_offset(bias, codes, instruction.x_offset)
+
+    return Kernel(
+        function=tuple(functions),
+        arguments=names,
+        tasks=sum(task_count(function) for function in functions),
+        schedule=schedule_name,
+        pack=plans[0].steps.pack,
+        adjust_bias=adjust if instruction.x_offset else None,
+    )
+
+
+def _place_part(plan: _Plan, function: Any, names: tuple[str, ...]) -> Any:
+    """Lets a part write its columns of the whole output (and read those of the whole residual)."""
+    if plan.width == plan.spec.out_width:
+        return function
+    whole = {}
+    parameters = list(function.params)
+    for index, name in enumerate(names):
+        if name in ("residual", "y"):
+            part = parameters[index]
+            shape = (part.shape[0], part.shape[1], plan.spec.out_width, part.shape[3])
+            whole[part] = parameters[index] = tirx.decl_buffer(shape, part.dtype, name=name)
+
+    def shifted(indices: Any) -> list[Any]:
+        return [indices[0], indices[1], indices[2] + plan.first, indices[3]]
+
+    def store(node: Any) -> Any:
+        return tirx.BufferStore(whole[node.buffer], node.value, shifted(node.indices)) if node.buffer in whole else node
+
+    def load(node: Any) -> Any:
+        return tirx.BufferLoad(whole[node.source], shifted(node.indices)) if node.source in whole else node
+
+    def region(node: Any) -> Any:
+        if node.source not in whole:
+            return node
+        starts = shifted([part.min for part in node.region])
+        ranges = [tvm.ir.Range.from_min_extent(start, part.extent) for start, part in zip(starts, node.region, strict=True)]
+        return tirx.BufferRegion(whole[node.source], ranges)
+
+    callbacks = [(tirx.BufferStore, store), (tvm.ir.TensorLoad, load), (tvm.ir.TensorRegion, region)]
+    return tirx.PrimFunc(parameters, structural_map(function.body, callbacks), function.ret_type, function.attrs)
+
+
+def _start_from_bias(function: Any, bias: Any, lanes: int) -> Any:
+    """Accumulators begin as the bias: a load in place of a zero, where TE only knows constants."""
+
+    def start(block: Any) -> Any:
+        if block.name_hint != "sums_init":
+            return block
+        store = block.body
+        channel = store.indices[3] * lanes + store.indices[4]
+        read = tirx.BufferRegion(bias, [tvm.ir.Range.from_min_extent(channel, 1)])
+        body = tirx.BufferStore(store.buffer, tirx.BufferLoad(bias, [channel]), store.indices)
+        return s_tir.SBlock(block.iter_vars, [read], block.writes, block.name_hint, body)
+
+    body = structural_map(function.body, (s_tir.SBlock, start))
+    return tirx.PrimFunc(function.params, body, function.ret_type, function.attrs)
+
+
+def _flatten(spec: ConvolutionSpec) -> ConvolutionSpec:
+    """A 1x1 convolution that moves by one pixel sees all pixels of the batch as one row."""
+    if spec.kernel != (1, 1) or spec.strides != (1, 1) or any(spec.padding):
+        return spec
+    return replace(spec, batch=1, height=1, width=spec.batch * spec.height * spec.width, dilation=(1, 1))
+
+
+def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, ...]:
+    """How to compute each part of the output's width; empty where this schedule does not serve."""
+    inputs, outputs = original.in_channels // original.groups, original.out_channels // original.groups
+    if physical_channels(original.out_channels) % instruction.lanes:
+        return ()
+    if original.groups > 1 and (inputs % DEPTH or outputs % instruction.lanes):
+        return ()
+    spec = _flatten(original)
+    whole = _problem(spec, instruction)
+    per_byte = 8 // spec.weight_bits
+    # Bytes of the weights of one vector of output channels, as the instruction wants them.
+    unpacked_bytes = (whole.steps + per_byte) * instruction.lanes * DEPTH * np.dtype(instruction.weight_dtype).itemsize
+    parts = _tiles(whole, instruction)
+    converted = unpacked = spec.weight_bits < 8 or instruction.weight_dtype != "int8"
+    if converted:
+        for most_blocks in (32, 2, 1):
+            attempt = _tiles(replace(whole, most_blocks=most_blocks), instruction)
+            if all(tile.scratch_bytes + tile.blocks * unpacked_bytes <= _STACK_BYTES for _, _, tile in attempt):
+                parts = attempt
+                break
+        else:
+            unpacked = False
+    words = -(-inputs // DEPTH)
+    pixels = max((tile.rows * tile.columns for _, _, tile in parts), default=0)
+    inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < _WORTH_UNPACKING)
+    if converted and not unpacked and not inline:
+        return ()
+    if inline and spec.groups > 1 and words % per_byte:
+        return ()
+    if inline:
+        parts = _tiles(whole, instruction)
+        words = -(-words // per_byte) * per_byte
+    taps = spec.kernel[0] * spec.kernel[1]
+    steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits)
+    return tuple(_Plan(spec, instruction, *part, steps, whole.copied, converted, inline) for part in parts)
+
+
+def _tiles(problem: Problem, instruction: DotProduct) -> list[tuple[int, int, Tile]]:
+    """First column, width and tile of each part; empty where one has no tile."""
+    parts = []
+    first = 0
+    for width in split_width(problem, instruction):
+        tile = choose_tile(replace(problem, out_width=width), instruction)
+        if tile is None:
+            return []
+        parts.append((first, width, tile))
+        first += width
+    return parts
+
+
+def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
+    words = -(-spec.in_channels // spec.groups // DEPTH)
+    steps = spec.kernel[0] * spec.kernel[1] * words
+    blocks = physical_channels(spec.out_channels) // instruction.lanes
+    return Problem(
+        out_height=spec.out_height,
+        out_width=spec.out_width,
+        blocks=blocks,
+        steps=steps,
+        weight_bytes=blocks * steps * instruction.lanes * DEPTH * spec.weight_bits // 8,
+        copied=any(spec.padding) or instruction.convert is not None,
+        stride=spec.strides[0],
+        reach=(spec.dilation[0] * (spec.kernel[0] - 1), spec.dilation[1] * (spec.kernel[1] - 1)),
+        column_stride=spec.strides[1],
+        channel_bytes=words * DEPTH * spec.groups * np.dtype(instruction.x_dtype).itemsize,
+        group_blocks=blocks // spec.groups,
+    )
+
+
+def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
+    """Names and tensors of the kernel's arguments, the output last."""
+    spec, steps, instruction = plan.spec, plan.steps, plan.instruction
+    lanes, group = steps.lanes, steps.group
+    top, left, bottom, right = spec.padding
+    shape = (spec.batch, spec.out_height, plan.width, physical_channels(spec.out_channels))
+    x = te.placeholder((spec.batch, spec.height, spec.width, physical_channels(spec.in_channels)), "uint8", name="x")
+    arguments = epilogue_placeholders(spec.epilogue, shape)
+    rows = x
+    if plan.copied:
+        convert = instruction.convert or (lambda code: code)
+
+        def padded(n: Any, h: Any, w: Any, c: Any) -> Any:
+            code = x[n, h - top, w - left, c]
+            inside = [h >= top] * (top > 0) + [h < spec.height + top] * (bottom > 0)
+            inside += [w >= left] * (left > 0) + [w < spec.width + left] * (right > 0)
+            if inside:
+                code = tirx.if_then_else(tirx.all(*inside), code, arguments.scalars[Scalar.X_ZERO].astype("uint8"))
+            return convert(code)
+
+        padded_shape = (spec.batch, spec.height + top + bottom, spec.width + left + right, steps.words * DEPTH * spec.groups)
+        rows = te.compute(padded_shape, padded, name="rows")
+    if spec.weight_bits == 8:
+        weights = unpacked = te.placeholder((steps.blocks, steps.steps, *steps.step_shape), "int8", name="weights")
+        if instruction.weight_dtype != "int8":
+            unpacked = te.compute(weights.shape, lambda *place: weights(*place).astype(instruction.weight_dtype), name="unpacked")
+    else:
+        weights = te.placeholder((steps.blocks, steps.stored, *steps.step_shape), "uint8", name="weights")
+        unpacked = te.compute(
+            (steps.blocks, steps.stored * steps.per_byte, *steps.step_shape),
+            lambda v, s, o, i, j: unpack_code(
+                weights[v, s // steps.per_byte, o, i, j], s % steps.per_byte, spec.weight_bits
+            ).astype(instruction.weight_dtype),
+            name="unpacked",
+        )
+    kh, kw = te.reduce_axis((0, spec.kernel[0]), "kh"), te.reduce_axis((0, spec.kernel[1]), "kw")
+    word = te.reduce_axis((0, steps.words), "word")
+    groups = [te.reduce_axis((0, DEPTH // group), "outer")] if group < DEPTH else []
+    inner = te.reduce_axis((0, group), "inner")
+
+    def product(n: Any, h: Any, w: Any, v: Any, lane: Any) -> Any:
+        place = (h * spec.strides[0] + kh * spec.dilation[0], (w + plan.first) * spec.strides[1] + kw * spec.dilation[1])
+        outer = groups[0] if groups else 0
+        first = v // (steps.blocks // spec.groups) * steps.words * DEPTH if spec.groups > 1 else 0
+        value = rows[n, place[0], place[1], first + word * DEPTH + outer * group + inner].astype("int32")
+        weight = unpacked[v, (kh * spec.kernel[1] + kw) * steps.words + word, outer, lane, inner].astype("int32")
+        return te.sum(value * weight, axis=[kh, kw, word, *groups, inner])
+
+    sums = te.compute((*shape[:3], steps.blocks, lanes), product, name="sums")
+
+    def code(n: Any, h: Any, w: Any, c: Any) -> Any:
+        accumulator = sums[n, h, w, c // lanes, c % lanes]
+        return apply_epilogue(spec.epilogue, arguments, accumulator, c, (n, h, w, c))
+
+    y = te.compute(shape, code, name="y")
+    return arguments.ordered(x, weights, y)
+
+
+def _schedule(plan: _Plan, function: Any) -> Any:
+    tile, steps, instruction = plan.tile, plan.steps, plan.instruction
+    sch = s_tir.Schedule(tvm.IRModule({"main": function}))
+    out, sums = sch.get_sblock("y"), sch.get_sblock("sums")
+    n, h, w, c = sch.get_loops(out)
+    h_task, h_tile, h_pixel = sch.split(h, [None, tile.rows // tile.pixel_rows, tile.pixel_rows])
+    w_task, w_tile, w_pixel = sch.split(w, [None, tile.columns // tile.pixel_columns, tile.pixel_columns])
+    c_task, c_tile, c_block, c_lane = sch.split(c, [None, tile.task_blocks // tile.blocks, tile.blocks, instruction.lanes])
+    sch.reorder(n, h_task, w_task, c_task, c_tile, h_tile, w_tile, h_pixel, w_pixel, c_block, c_lane)
+    task = sch.fuse(n, h_task, w_task, c_task)
+    sch.compute_at(sums, w_tile, preserve_unit_loops=True)
+    if plan.copied:
+        _schedule_rows(sch, task, plan)
+    if plan.converted and not plan.inline:
+        unpacked = sch.get_sblock("unpacked")
+        sch.compute_at(unpacked, c_tile, preserve_unit_loops=True)
+        _schedule_unpacked(sch, unpacked, steps)
+    _schedule_sums(sch, sums, plan)
+    for loop in (h_pixel, w_pixel, c_block):
+        sch.unroll(loop)
+    sch.vectorize(c_lane)
+    return sch.mod["main"]
+
+
+def _schedule_rows(sch: Any, task: Any, plan: _Plan) -> None:
+    """The padded copy: 16 channels at a time, the border peeled off the inner loops."""
+    rows = sch.get_sblock("rows")
+    sch.compute_at(rows, task, preserve_unit_loops=True)
+    loops = sch.get_loops(rows)[1:]
+    channel = loops[-1]
+    size = int(sch.get(channel).extent)
+    vector = max(value for value in (64, 48, 32, 16, 12, 8, 4) if size % value == 0)
+    _, channel_inner = sch.split(channel, [None, vector])
+    sch.vectorize(channel_inner)
+    if any(plan.spec.padding):
+        sch.annotate(loops[-2], "pragma_loop_partition_hint", True)
+
+
+def _schedule_sums(sch: Any, sums: Any, plan: _Plan) -> None:
+    """Steps outside, the register tile unrolled inside, the innermost loops one instruction."""
+    steps, instruction = plan.steps, plan.instruction
+    count = 10 if steps.group < DEPTH else 9
+    n, h, w, v, lane, kh, kw, word, *dot_loops = sch.get_loops(sums)[-count:]
+    factor = max(value for value in (1, 2, 4) if steps.words % value == 0)
+    if plan.inline and steps.per_byte > 1:
+        factor = steps.per_byte
+    word_outer, word_inner = sch.split(word, [None, factor])
+    vector_first = plan.inline and plan.tile.pixel_rows * plan.tile.pixel_columns < 4
+    if vector_first:  # a vector of weights is unpacked just before its use: unpacking all first needs too many registers
+        sch.reorder(kh, kw, word_outer, v, word_inner, n, h, w, lane, *dot_loops)
+    else:
+        sch.reorder(kh, kw, word_outer, word_inner, n, h, w, v, lane, *dot_loops)
+    if plan.inline:
+        unpacked = sch.get_sblock("unpacked")
+        sch.compute_at(unpacked, v if vector_first else word_outer, preserve_unit_loops=True)
+        _schedule_unpacked(sch, unpacked, steps)
+    initial = sch.decompose_reduction(sums, kh)
+    for loop in (word_inner, n, h, w, v):
+        sch.unroll(loop)
+    *tile_loops, initial_lane = sch.get_loops(initial)[-5:]
+    for loop in tile_loops:
+        sch.unroll(loop)
+    sch.vectorize(initial_lane)
+    sch.tensorize(lane, intrinsic_name(instruction))
+
+
+def _schedule_unpacked(sch: Any, unpacked: Any, steps: PackedSteps) -> None:
+    """Whole vectors of one stored step, its codes one after another."""
+    v, s, o, i, j = sch.get_loops(unpacked)[-5:]
+    vector = sch.fuse(o, i, j)
+    _, s_inner = sch.split(s, [None, steps.per_byte])
+    sch.unroll(s_inner)
+    sch.unroll(v)
+    sch.vectorize(vector)
+
+
+def intrinsic_name(instruction: DotProduct) -> str:
+    """The registered name of an instruction's tensor intrinsic, registered on first use."""
+    meaning = description(instruction.lanes, instruction.group, instruction.x_dtype, instruction.weight_dtype)
+    s_tir.TensorIntrin.register(instruction.name, meaning, instruction.implementation, override=True)
+    return instruction.name

@@ -1,0 +1,90 @@
+"""The end of every convolution: int32 accumulators to output codes, in TVM expressions.
+
+The formulas are those of :mod:`qcompiler.arith`; here they only meet the arguments of a kernel: int32 arrays
+with one value per stored output channel, the scalars, and the other operand of a fused addition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import te
+
+from qcompiler import arith
+from qcompiler.backend.kernel import SCALARS, Epilogue, Scalar
+from qcompiler.backend.tir import TIR
+
+
+@dataclass(frozen=True)
+class EpilogueArguments:
+    """Placeholders that an epilogue reads; ``None`` where its form has no such argument."""
+
+    residual: Any
+    bias: Any
+    multiplier: Any
+    pre_shift: Any
+    lower: Any
+    upper: Any
+    scalars: Any
+
+    def ordered(self, x: Any, weights: Any, y: Any) -> tuple[tuple[str, ...], list[Any]]:
+        """Names and tensors of a whole kernel in the order of the calling convention."""
+        named = {
+            "x": x,
+            "residual": self.residual,
+            "weights": weights,
+            "bias": self.bias,
+            "multiplier": self.multiplier,
+            "pre_shift": self.pre_shift,
+            "lower": self.lower,
+            "upper": self.upper,
+            "scalars": self.scalars,
+            "y": y,
+        }
+        present = {name: tensor for name, tensor in named.items() if tensor is not None}
+        return tuple(present), list(present.values())
+
+
+def epilogue_placeholders(epilogue: Epilogue, shape: tuple[int, ...]) -> EpilogueArguments:
+    """Arguments for an output of physical ``shape`` ``[batch, height, width, stored channels]``."""
+
+    def per_channel(name: str) -> Any:
+        return te.placeholder((shape[-1],), "int32", name=name)
+
+    return EpilogueArguments(
+        residual=te.placeholder(shape, epilogue.residual, name="residual") if epilogue.residual else None,
+        bias=per_channel("bias"),
+        multiplier=per_channel("multiplier"),
+        pre_shift=per_channel("pre_shift") if epilogue.narrow else None,
+        lower=per_channel("lower") if epilogue.narrow else None,
+        upper=per_channel("upper") if epilogue.narrow else None,
+        scalars=te.placeholder((SCALARS,), "int32", name="scalars"),
+    )
+
+
+def apply_epilogue(
+    epilogue: Epilogue, arguments: EpilogueArguments, accumulator: Any, channel: Any, place: tuple[Any, ...]
+) -> Any:
+    """The output code of one element: ``accumulator`` is its int32 sum with the bias in it, ``place`` its four indices."""
+    scalars = arguments.scalars
+    multiplier = arguments.multiplier[channel]
+    shift, zero = scalars[Scalar.SHIFT], scalars[Scalar.Y_ZERO]
+    low, high = scalars[Scalar.LO], scalars[Scalar.HI]
+    if arguments.residual is None:
+        if epilogue.narrow:
+            bounds = (arguments.pre_shift[channel], arguments.lower[channel], arguments.upper[channel])
+            value = arith.requantize_narrow(accumulator, multiplier, *bounds, shift, zero, low, high, TIR)
+        else:
+            value = arith.requantize(accumulator, multiplier, shift, zero, low, high, TIR)
+        return value.astype(epilogue.out_dtype)
+    other = arguments.residual[place].astype("int32") - scalars[Scalar.RESIDUAL_ZERO]
+    factor = scalars[Scalar.RESIDUAL_MULTIPLIER]
+    if epilogue.narrow:
+        bounds = (arguments.pre_shift[channel], arguments.lower[channel], arguments.upper[channel])
+        value = arith.requantize_add_narrow(
+            accumulator, multiplier, *bounds, other, factor, shift, zero, low, high, TIR
+        )  # fmt: skip
+    else:
+        value = arith.requantize_add(accumulator, multiplier, other, factor, shift, zero, low, high, TIR)
+    return value.astype(epilogue.out_dtype)

@@ -1,0 +1,91 @@
+"""Weight codes as dot-product kernels read them, eight bits or packed below that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qcompiler.schedules.dot_product import DEPTH
+
+
+@dataclass(frozen=True)
+class PackedSteps:
+    """Weights as ``[blocks][steps][DEPTH / group][lanes][group]``; a step is four input channels of one tap.
+
+    ``words``: steps per tap. Below 8 bits a byte holds the same place of ``8 / bits`` successive steps, the first in
+    the low bits, each code less the smallest, so unpacking is a shift, an and, and a subtraction of whole vectors.
+    """
+
+    blocks: int
+    lanes: int
+    group: int
+    taps: int
+    words: int
+    bits: int
+
+    @property
+    def per_byte(self) -> int:
+        """Codes in a byte."""
+        return 8 // self.bits
+
+    @property
+    def steps(self) -> int:
+        return self.taps * self.words
+
+    @property
+    def stored(self) -> int:
+        """Steps as stored, each holding the codes of ``per_byte`` steps."""
+        return -(-self.steps // self.per_byte)
+
+    @property
+    def step_shape(self) -> tuple[int, int, int]:
+        return (DEPTH // self.group, self.lanes, self.group)
+
+    def pack(self, codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Codes ``[CO, CI, KH, KW]`` int8 to a flat uint8 array."""
+        out_channels, in_channels = codes.shape[:2]
+        padded = np.zeros((self.blocks * self.lanes, self.words * DEPTH, self.taps), np.int8)
+        padded[:out_channels, :in_channels] = codes.reshape(out_channels, in_channels, self.taps)
+        split = padded.reshape(self.blocks, self.lanes, self.words, DEPTH // self.group, self.group, self.taps)
+        ordered = split.transpose(0, 5, 2, 3, 1, 4).reshape(self.blocks, self.steps, self.lanes * DEPTH)
+        if self.bits == 8:
+            return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8)
+        return pack_codes(ordered, self.bits).reshape(-1)
+
+
+def pack_codes(codes: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
+    """``[blocks, steps, places]`` int8 to ``[blocks, stored steps, places]`` uint8, ``8 / bits`` steps in each byte."""
+    blocks, steps, places = codes.shape
+    per_byte = 8 // bits
+    stored = -(-steps // per_byte)
+    padded = np.full((blocks, stored * per_byte, places), -_smallest(bits), np.uint8)
+    padded[:, :steps] = codes - _smallest(bits)
+    grouped = padded.reshape(blocks, stored, per_byte, places)
+    packed = np.zeros((blocks, stored, places), np.uint8)
+    for position in range(per_byte):
+        packed |= grouped[:, :, position] << (position * bits)
+    return packed
+
+
+def unpack_code(byte: Any, position: Any, bits: int) -> Any:
+    """The int8 code at ``position`` of a stored byte, as a TVM expression."""
+    from tvm import tirx  # numpy alone must suffice to pack
+
+    code = (byte >> (position * bits).astype("uint8")) & tirx.const(0xFF >> (8 - bits), "uint8")
+    return code.astype("int8") + tirx.const(_smallest(bits), "int8")
+
+
+def _smallest(bits: int) -> int:
+    """The smallest weight code below 8 bits."""
+    return -(1 << (bits - 1))
+
+
+def adjust_for_offset(
+    bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any], offset: int
+) -> np.ndarray[Any, Any]:
+    """The bias with which sums over ``x - offset`` equal sums over ``x``: int32 ``[CO]``."""
+    sums: np.ndarray[Any, Any] = codes.reshape(codes.shape[0], -1).astype(np.int64).sum(axis=1)
+    adjusted: np.ndarray[Any, Any] = (bias.astype(np.int64) + offset * sums).astype(np.int32)
+    return adjusted

@@ -1,0 +1,51 @@
+"""Which schedule serves which kernel on which instruction set.
+
+| kernel                                   | avx512vnni       | avx2, x86-64     | dotprod, neon    |
+|------------------------------------------|------------------|------------------|------------------|
+| convolution, linear (whole groups of 16) | convolution_vnni | convolution_x86  | convolution_arm  |
+| convolution, other groups                | convolution_generic (inside the files above)           |
+| depthwise convolution                    | depthwise        | depthwise        | depthwise        |
+| max and average pooling                  | pooling          | pooling          | pooling          |
+| add, rescale                             | elementwise      | elementwise      | elementwise      |
+| pad, slice, reshape, change of layout    | copy             | copy             | copy             |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from qcompiler.schedules import (
+    convolution_arm,
+    convolution_vnni,
+    convolution_x86,
+    copy,
+    depthwise,
+    elementwise,
+    pooling,
+)
+
+from qcompiler.backend.kernel import AddSpec, ConvolutionSpec, CopySpec, Kernel, KernelSpec, PoolSpec, RescaleSpec
+
+CONVOLUTIONS: Final[Mapping[str, Callable[[ConvolutionSpec, str], Kernel]]] = {
+    "avx512vnni": convolution_vnni.build,
+    "avx2": convolution_x86.build,
+    "x86-64": convolution_x86.build,
+    "dotprod": convolution_arm.build,
+    "neon": convolution_arm.build,
+}
+OTHERS: Final[Mapping[type, Callable[[Any, str], Kernel]]] = {
+    PoolSpec: pooling.build,
+    AddSpec: elementwise.build,
+    RescaleSpec: elementwise.build,
+    CopySpec: copy.build,
+}
+
+
+def build_kernel(spec: KernelSpec, instruction_set: str) -> Kernel:
+    """The scheduled kernel for ``spec``; ``instruction_set`` is one of ``CONVOLUTIONS``."""
+    if isinstance(spec, ConvolutionSpec):
+        return (
+            depthwise.build(spec, instruction_set) if spec.is_depthwise else CONVOLUTIONS[instruction_set](spec, instruction_set)
+        )
+    return OTHERS[type(spec)](spec, instruction_set)

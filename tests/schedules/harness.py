@@ -1,0 +1,121 @@
+"""Runs one kernel on arrays: in process on x86, under qemu-user on arm64."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcompiler.backend.kernel import SCALARS, Kernel, Scalar
+from qcompiler.backend.tir import INSTRUCTION_SETS, compile_object, lower_kernel
+
+Array = np.ndarray[Any, Any]
+
+_ARM_TOOLS = ("qemu-aarch64-static", "aarch64-linux-gnu-gcc")
+_X86_FLAGS = {"avx512vnni": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}, "avx2": {"avx2"}, "x86-64": {"sse2"}}
+
+_MAIN = """
+#include <stdint.h>
+#include <stdio.h>
+void k({types}, int32_t, int32_t);
+{buffers}
+int main(int argc, char **argv) {{
+    FILE *in = fopen(argv[1], "rb");
+    {reads}
+    fclose(in);
+    k({names}, 0, {middle});
+    k({names}, {middle}, {tasks});
+    FILE *out = fopen(argv[2], "wb");
+    fwrite(y, 1, sizeof y, out);
+    return fclose(out);
+}}
+"""
+
+
+def _reason_to_skip(instruction_set: str) -> str | None:
+    if instruction_set in _X86_FLAGS:
+        info = Path("/proc/cpuinfo")
+        if platform.machine() != "x86_64" or not info.exists():
+            return f"{instruction_set} needs an x86-64 Linux machine"
+        line = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
+        missing = sorted(_X86_FLAGS[instruction_set] - set(line.split()))
+        return f"this CPU has no {', '.join(missing)}" if missing else None
+    missing = [tool for tool in _ARM_TOOLS if shutil.which(tool) is None]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
+def instruction_sets(leave_out: Collection[str] = ()) -> Sequence[Any]:
+    """The other instruction sets as pytest parameters, skipped with the reason where they cannot run."""
+    parameters = []
+    for name in (name for name in INSTRUCTION_SETS if name not in leave_out):
+        reason = _reason_to_skip(name)
+        marks = [pytest.mark.skip(reason=reason)] if reason else []
+        if name not in _X86_FLAGS:
+            marks.append(pytest.mark.arm64)
+        parameters.append(pytest.param(name, marks=marks))
+    return parameters
+
+
+def scalars(**values: int) -> Array:
+    """The ``scalars`` argument from names of :class:`Scalar` in lower case."""
+    array = np.zeros(SCALARS, dtype=np.int32)
+    for name, value in values.items():
+        array[Scalar[name.upper()]] = value
+    return array
+
+
+def aligned(array: Array) -> Array:
+    """A copy that begins at a multiple of 64 bytes."""
+    raw = np.zeros(array.nbytes + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def prepare(kernel: Kernel, instruction_set: str, folder: Path) -> Callable[[Mapping[str, Array]], Array]:
+    """Compile a kernel in ``folder``; the result maps arguments (y with its shape and dtype) to y after all tasks, run as two ranges."""
+    target = INSTRUCTION_SETS[instruction_set]
+    content, _, _ = compile_object([lower_kernel(kernel.function, "k", target)], target)
+    (folder / "k.o").write_bytes(content)
+    if instruction_set in _X86_FLAGS:
+        subprocess.run(["gcc", "-shared", "-o", str(folder / "k.so"), str(folder / "k.o")], check=True)
+        function = ctypes.CDLL(str(folder / "k.so")).k
+
+    def run(arrays: Mapping[str, Array]) -> Array:
+        copies = {id(arrays[name]): aligned(arrays[name]) for name in kernel.arguments}
+        buffers = {name: copies[id(arrays[name])] for name in kernel.arguments}
+        if instruction_set in _X86_FLAGS:
+            pointers = [ctypes.c_void_p(buffer.ctypes.data) for buffer in buffers.values()]
+            function(*pointers, 0, kernel.tasks // 2)
+            function(*pointers, kernel.tasks // 2, kernel.tasks)
+        else:
+            _run_emulated(kernel, buffers, folder)
+        return buffers["y"]
+
+    return run
+
+
+def _run_emulated(kernel: Kernel, buffers: Mapping[str, Array], folder: Path) -> None:
+    text = _MAIN.format(
+        types=", ".join("void *" for _ in buffers),
+        buffers="\n".join(f"static _Alignas(64) unsigned char {name}[{buffer.nbytes}];" for name, buffer in buffers.items()),
+        reads=" ".join(f"if (fread({name}, 1, sizeof {name}, in) != sizeof {name}) return 1;" for name in buffers),
+        names=", ".join(buffers),
+        middle=kernel.tasks // 2,
+        tasks=kernel.tasks,
+    )
+    (folder / "in").write_bytes(b"".join(buffer.tobytes() for buffer in buffers.values()))
+    if not (folder / "k").exists():
+        (folder / "main.c").write_text(text)
+        sources = [str(folder / "main.c"), str(folder / "k.o")]
+        subprocess.run(["aarch64-linux-gnu-gcc", "-static", "-o", str(folder / "k"), *sources], check=True)
+    subprocess.run(["qemu-aarch64-static", str(folder / "k"), str(folder / "in"), str(folder / "out")], check=True)
+    buffers["y"].reshape(-1)[...] = np.frombuffer((folder / "out").read_bytes(), dtype=buffers["y"].dtype)

@@ -1,0 +1,301 @@
+"""Every convolution schedule equals plain int64 numpy, bit for bit, on each instruction set that can run here."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
+from qcompiler.backend.tir import INSTRUCTION_SETS, compile_object, lower_kernel
+from qcompiler.schedules import convolution_arm, convolution_generic, convolution_vnni, convolution_x86
+
+BUILD = {
+    "avx512vnni": convolution_vnni.build,
+    "avx2": convolution_x86.build,
+    "x86-64": convolution_x86.build,
+    "dotprod": convolution_arm.build,
+    "neon": convolution_arm.build,
+}
+EXPECTED = {
+    "avx512vnni": r"vpdpbusd\t.*%zmm",
+    "avx2": r"vpmaddwd\t.*%ymm",
+    "x86-64": r"pmaddwd\t.*%xmm",
+    "dotprod": r"sdot\tv",
+    "neon": r"smlal\tv",
+}
+CPU_FLAG = {"avx512vnni": "avx512_vnni", "avx2": "avx2", "x86-64": "sse2"}
+MODES = ("random", "maximum", "minimum", "ties")
+CODES = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
+OUTPUTS = {"uint8": (0, 255), "int16": (-(1 << 15), (1 << 15) - 1), "int32": (-(1 << 31), (1 << 31) - 1)}
+
+
+def spec(size: Any, in_channels: int, out_channels: int, kernel: int = 1, **changes: Any) -> ConvolutionSpec:
+    height, width = size if isinstance(size, tuple) else (size, size)
+    base = ConvolutionSpec(
+        1, height, width, in_channels, out_channels, (kernel, kernel), (1, 1), (kernel // 2,) * 4, (1, 1), 1, 8,
+        Epilogue(True, None, "uint8"),
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
+WIDE = Epilogue(False, None, "uint8")
+RESIDUAL = Epilogue(True, "uint8", "uint8")
+CASES = {
+    "resnet": spec(32, 16, 16, 3),
+    "stem": spec((17, 15), 3, 32, 3, strides=(2, 2), padding=(0, 0, 1, 1)),
+    "pointwise": spec(14, 40, 80),
+    "pointwise_tail": spec((1, 131), 24, 24),
+    "row_tail": spec((3, 31), 20, 40, 3, epilogue=RESIDUAL),
+    "wide_tail": spec((3, 31), 20, 40, 3, epilogue=Epilogue(False, "uint8", "uint8"), batch=2),
+    "batch": spec(9, 24, 112, 3, batch=3, epilogue=WIDE),
+    "asymmetric": spec((10, 13), 12, 48, 3, padding=(2, 0, 1, 3), strides=(1, 2), epilogue=WIDE),
+    "dilated": spec(11, 32, 16, 3, dilation=(2, 3), padding=(2, 3, 2, 3)),
+    "five": spec(7, 17, 33, 5, epilogue=Epilogue(False, None, "int32")),
+    "strided_pointwise": spec(16, 32, 64, strides=(2, 2)),
+    "residual": spec(8, 64, 64, 3, epilogue=RESIDUAL),
+    "wide_residual": spec(7, 48, 192, epilogue=Epilogue(False, "int16", "int16")),
+    "narrow_residual16": spec(6, 16, 32, epilogue=Epilogue(True, "int16", "int16")),
+    "linear": spec(1, 100, 10, epilogue=Epilogue(False, None, "int16")),
+    "linear_large": spec(1, 640, 1000, epilogue=Epilogue(True, None, "int16")),
+    "linear_batch": spec(1, 64, 10, batch=3, epilogue=Epilogue(False, None, "int32")),
+    "w4": spec(16, 16, 32, 3, weight_bits=4),
+    "w4_odd": spec(9, 20, 40, 3, weight_bits=4, epilogue=WIDE),
+    "w4_inline": spec(2, 200, 80, weight_bits=4),
+    "w4_linear": spec(1, 100, 10, weight_bits=4, epilogue=Epilogue(False, None, "int16")),
+    "w4_deep": spec(4, 512, 32, 3, weight_bits=4),
+    "w2": spec(12, 24, 48, 3, weight_bits=2, epilogue=RESIDUAL),
+    "w2_inline": spec(2, 72, 64, weight_bits=2, epilogue=Epilogue(False, None, "int32")),
+    "w2_stem": spec(8, 3, 16, 3, weight_bits=2),
+    "few_outputs": spec(8, 32, 3, 3, epilogue=RESIDUAL),
+    "grouped_vectors": spec(10, 64, 96, 3, groups=2, epilogue=RESIDUAL, strides=(2, 1)),
+    "grouped_pointwise": spec(7, 32, 64, groups=4, weight_bits=4),
+    "grouped": spec(10, 32, 64, 3, groups=4, epilogue=RESIDUAL),
+    "grouped_uneven": spec((6, 7), 6, 9, 3, groups=3, weight_bits=4, epilogue=WIDE),
+    "multiplier": spec(7, 16, 32, 3, groups=16, weight_bits=2, strides=(2, 2)),
+}
+
+
+def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]]:
+    """Logical tensors of a layer, all int64."""
+    random = np.random.default_rng(list(mode.encode()))
+    low, high = CODES[case.weight_bits]
+    channels = case.out_channels
+    x = random.integers(0, 256, (case.batch, case.height, case.width, case.in_channels))
+    weights = random.integers(low, high + 1, (channels, case.in_channels // case.groups, *case.kernel))
+    if mode in ("maximum", "minimum"):
+        x[:], weights[:] = 255, high if mode == "maximum" else low
+    out = case.epilogue.out_dtype
+    deviation = float(np.sqrt(weights[0].size)) * 74 * max(1.0, -low * 0.58)
+    target = 60.0 if out == "uint8" else 3000.0
+    bits = 13 if case.epilogue.narrow else 31
+    values = {"x": x, "weights": weights, "bias": random.integers(-2000, 2000, channels)}
+    values["pre_shift"] = random.integers(0, 4, channels) + max(0, int(np.log2(deviation)) - 11)
+    reduced = deviation / 2.0 ** values["pre_shift"].mean() if case.epilogue.narrow else deviation
+    shift = max(2, int(np.log2((1 << (bits - 1)) * reduced / target)))
+    values["multiplier"] = random.integers(1 << (bits - 2), 1 << bits, channels)
+    if mode == "ties":  # small sums, halved: every odd one is a tie, or one past it
+        shift = min(shift, 31)
+        weights[:] = np.clip(weights, -1, 1) * (random.random(weights.shape) < 2.0 / weights[0].size)
+        values["bias"] = random.integers(-50, 50, channels)
+        values["multiplier"] = (1 << (shift - 1)) + random.integers(0, 2, channels)
+        values["pre_shift"] = random.integers(0, 2, channels)
+    bound = random.integers(1 << 12, 1 << 14, channels)
+    if case.epilogue.narrow and mode == "ties":
+        bound = np.minimum(bound, (1 << 29) // (1 << (shift - 1)))
+    values["lower"], values["upper"] = -(bound << values["pre_shift"]), bound << values["pre_shift"]
+    residual = case.epilogue.residual
+    scalars = np.zeros(8, np.int64)
+    scalars[Scalar.X_ZERO] = random.integers(0, 256)
+    scalars[Scalar.SHIFT] = shift
+    scalars[Scalar.Y_ZERO] = random.integers(0, 256) if out == "uint8" else 0
+    scalars[Scalar.LO], scalars[Scalar.HI] = OUTPUTS[out]
+    if residual:
+        scalars[Scalar.RESIDUAL_ZERO] = random.integers(0, 256) if residual == "uint8" else 0
+        scalars[Scalar.RESIDUAL_MULTIPLIER] = random.integers(1, 1 << (bits if residual == "uint8" else max(bits - 10, 3)))
+        shape = (case.batch, case.out_height, case.out_width, channels)
+        values["residual"] = random.integers(*OUTPUTS[residual], shape, endpoint=True)
+    values["scalars"] = scalars
+    return values
+
+
+def reference(case: ConvolutionSpec, values: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Output codes ``[batch, height, width, channels]`` in int64."""
+    top, left, bottom, right = case.padding
+    scalars = values["scalars"]
+    edges = ((0, 0), (top, bottom), (left, right), (0, 0))
+    x = np.pad(values["x"], edges, constant_values=scalars[Scalar.X_ZERO])
+    rows, columns = case.out_height, case.out_width
+    inputs, outputs = case.in_channels // case.groups, case.out_channels // case.groups
+    total = np.zeros((case.batch, rows, columns, case.out_channels), np.int64)
+    for i, j in np.ndindex(*case.kernel):
+        h, w = i * case.dilation[0], j * case.dilation[1]
+        taken = x[:, h : h + (rows - 1) * case.strides[0] + 1 : case.strides[0], w : w + (columns - 1) * case.strides[1] + 1 : case.strides[1]]  # fmt: skip
+        for group in range(case.groups):
+            chosen = slice(group * outputs, (group + 1) * outputs)
+            total[..., chosen] += taken[..., group * inputs : (group + 1) * inputs] @ values["weights"][chosen, :, i, j].T
+    total += values["bias"]
+    if case.epilogue.narrow:
+        total = np.clip(total, values["lower"], values["upper"])
+        total = (total + ((1 << values["pre_shift"]) >> 1)) >> values["pre_shift"]
+    total = total * values["multiplier"]
+    if case.epilogue.residual:
+        total = total + (values["residual"] - scalars[Scalar.RESIDUAL_ZERO]) * scalars[Scalar.RESIDUAL_MULTIPLIER]
+    if case.epilogue.narrow:
+        assert np.abs(total).max() < 1 << 31
+    rounded = (total + (1 << (scalars[Scalar.SHIFT] - 1))) >> scalars[Scalar.SHIFT]
+    return np.clip(rounded + scalars[Scalar.Y_ZERO], scalars[Scalar.LO], scalars[Scalar.HI])
+
+
+def arguments(case: ConvolutionSpec, kernel: Kernel, values: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """Physical arrays, garbage in the padding channels; the residual, where there is one, is the output itself."""
+    garbage = np.random.default_rng(5)
+    stored = physical_channels(case.out_channels)
+    x = garbage.integers(0, 256, (case.batch, case.height, case.width, physical_channels(case.in_channels)), np.uint8)
+    x[..., : case.in_channels] = values["x"]
+    codes = values["weights"].astype(np.int8)
+    bias = values["bias"].astype(np.int32)
+    assert kernel.pack is not None
+    physical: dict[str, np.ndarray[Any, Any]] = {"x": x, "weights": kernel.pack(codes)}
+    channels = {name: values[name] for name in ("multiplier", "pre_shift", "lower", "upper")}
+    channels["bias"] = kernel.adjust_bias(bias, codes) if kernel.adjust_bias else bias
+    for name, value in channels.items():
+        physical[name] = np.zeros(stored, np.int32)
+        physical[name][: case.out_channels] = value
+    physical["scalars"] = values["scalars"].astype(np.int32)
+    y = np.zeros((case.batch, case.out_height, case.out_width, stored), case.epilogue.out_dtype)
+    if case.epilogue.residual:
+        y[..., : case.out_channels] = values["residual"]
+        physical["residual"] = y
+    physical["y"] = y
+    return physical
+
+
+def build_all(instruction_set: str, folder: Path) -> tuple[dict[str, Kernel], str]:
+    """All kernels of all cases in one object file, and its assembly."""
+    kernels = {name: BUILD[instruction_set](case, instruction_set) for name, case in CASES.items()}
+    target = INSTRUCTION_SETS[instruction_set]
+    content, assembly, _ = compile_object([lower_kernel(k.function, name, target) for name, k in kernels.items()], target)
+    (folder / "kernels.o").write_bytes(content)
+    return kernels, assembly
+
+
+def check_assembly(instruction_set: str, kernels: dict[str, Kernel], assembly: str) -> None:
+    for name, kernel in kernels.items():
+        body = re.search(rf"^{name}:(.*?)^\.Lfunc_end", assembly, re.S | re.M)
+        assert body is not None
+        if kernel.schedule == "convolution_generic":
+            continue
+        pattern = EXPECTED[instruction_set]
+        if CASES[name].out_channels <= 4:  # a quarter of a vector
+            pattern = pattern.replace("zmm", "xmm").replace("ymm", "xmm")
+        assert re.search(pattern, body.group(1)), name
+    plain = {name for name, kernel in kernels.items() if kernel.schedule == "convolution_generic"}
+    assert plain == {"grouped_uneven", "multiplier"}
+
+
+@pytest.mark.parametrize("instruction_set", ["avx512vnni", "avx2", "x86-64"])
+def test_x86_equals_numpy(instruction_set: str, tmp_path: Path) -> None:
+    information = Path("/proc/cpuinfo")
+    if not information.exists() or CPU_FLAG[instruction_set] not in information.read_text().split():
+        pytest.skip(f"this CPU does not run {instruction_set}")
+    kernels, assembly = build_all(instruction_set, tmp_path)
+    check_assembly(instruction_set, kernels, assembly)
+    subprocess.run(["cc", "-shared", "-o", "kernels.so", "kernels.o"], cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "kernels.so"))
+    for name, case in CASES.items():
+        for mode in MODES:
+            values = generate(case, mode)
+            physical = arguments(case, kernels[name], values)
+            expected = reference(case, values)
+            pointers = [ctypes.c_void_p(physical[argument].ctypes.data) for argument in kernels[name].arguments]
+            middle = kernels[name].tasks // 2
+            for begin, end in ((middle, kernels[name].tasks), (0, middle)):
+                getattr(library, name)(*pointers, begin, end)
+            np.testing.assert_array_equal(physical["y"][..., : case.out_channels], expected, err_msg=f"{name} {mode}")
+
+
+HARNESS = """#include <stdio.h>
+#include <stdlib.h>
+#include <stdint.h>
+static void *argument(FILE *file, int32_t *bytes) {
+  if (fread(bytes, 4, 1, file) != 1) exit(1);
+  void *memory = aligned_alloc(64, (*bytes + 63) / 64 * 64);
+  if (fread(memory, 1, *bytes, file) != (size_t)*bytes) exit(2);
+  return memory;
+}
+DECLARATIONS
+int main(void) {
+  FILE *in = fopen("in", "rb"), *out = fopen("out", "wb");
+  int32_t bytes;
+  void *a[16];
+CALLS
+  fclose(out);
+  return 0;
+}
+"""
+
+
+@pytest.mark.arm64
+@pytest.mark.parametrize("instruction_set", ["dotprod", "neon"])
+def test_arm64_equals_numpy(instruction_set: str, tmp_path: Path) -> None:
+    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
+    if compiler is None or emulator is None:
+        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64-static")
+    kernels, assembly = build_all(instruction_set, tmp_path)
+    check_assembly(instruction_set, kernels, assembly)
+    declarations, calls, content, expected = [], [], bytearray(), []
+    for name, case in CASES.items():
+        names = kernels[name].arguments
+        in_place = case.epilogue.residual is not None
+        loaded = [argument for argument in names if not (in_place and argument == "residual")]
+        place = {argument: f"a[{loaded.index('y' if in_place and argument == 'residual' else argument)}]" for argument in names}
+        declarations.append(f"void {name}({', '.join(['void *'] * len(names))}, int32_t, int32_t);")
+        for mode in MODES:
+            values = generate(case, mode)
+            physical = arguments(case, kernels[name], values)
+            for argument in loaded:
+                content += np.int32(physical[argument].nbytes).tobytes() + physical[argument].tobytes()
+            calls.append(f"  for (int i = 0; i < {len(loaded)}; i++) a[i] = argument(in, &bytes);")
+            calls.append(f"  {name}({', '.join(place[argument] for argument in names)}, 0, {kernels[name].tasks});")
+            calls.append(f"  fwrite({place['y']}, 1, bytes, out);")
+            expected.append((f"{name} {mode}", physical["y"], reference(case, values)))
+    source = HARNESS.replace("DECLARATIONS", "\n".join(declarations)).replace("CALLS", "\n".join(calls))
+    (tmp_path / "main.c").write_text(source)
+    (tmp_path / "in").write_bytes(content)
+    subprocess.run([compiler, "-O1", "-static", "-o", "main", "main.c", "kernels.o"], cwd=tmp_path, check=True)
+    subprocess.run([emulator, "-cpu", "max", "./main"], cwd=tmp_path, check=True)
+    result = (tmp_path / "out").read_bytes()
+    offset = 0
+    for label, y, codes in expected:
+        found = np.frombuffer(result, y.dtype, y.size, offset).reshape(y.shape)
+        offset += y.nbytes
+        np.testing.assert_array_equal(found[..., : codes.shape[3]], codes, err_msg=label)
+    assert offset == len(result)
+
+
+def test_stack_limit() -> None:
+    """A kernel that needs more than 64 KiB of stack is refused, with the numbers."""
+    import tvm
+    from tvm import s_tir, te
+
+    x = te.placeholder((4, 40000), "int32", name="x")
+    t = te.compute((4, 40000), lambda i, j: x[i, j] + 1, name="t")
+    y = te.compute((4, 40000), lambda i, j: t[i, 39999 - j], name="y")
+    schedule = s_tir.Schedule(tvm.IRModule({"main": te.create_prim_func([x, y])}))
+    schedule.compute_at(schedule.get_sblock("t"), schedule.get_loops(schedule.get_sblock("y"))[0])
+    with pytest.raises(ValueError, match="kernel big needs 160000 bytes of stack, more than 65536"):
+        lower_kernel(schedule.mod["main"], "big", INSTRUCTION_SETS["x86-64"])
+
+
+def test_generic_serves_what_others_do() -> None:
+    """The plain loops are a schedule of every case, so nothing can be left without a kernel."""
+    for case in CASES.values():
+        assert convolution_generic.build(case, "x86-64").tasks > 0
