@@ -1,9 +1,8 @@
 """Gives every weight and every activation its number of bits: what the user pinned, 8 otherwise.
 
-A pin names layers of the user's model by a pattern (``layer3.*``) over their names or their values' names. Its weight bits go to the layer's weights, its activation
-bits to the layer's input, and with it to every value of the same class; a value of 4 bits takes the range that was calibrated
-for 4 bits. Where pins disagree about an activation, the
-smaller number wins.
+A pin names layers of the user's model by a pattern (``layer3.*``) over their names or their values' names. Its weight bits go
+to the layer's weights, its activation bits to the layer's input, and with it to every value of the same class; a value of 4
+bits takes the range that was calibrated for 4 bits. Where pins disagree about an activation, the smaller number wins.
 
 Before:
     const %w: f32[4,4] = ...

@@ -104,6 +104,13 @@ def _constant_rules(graph: Graph, node: Node) -> list[str]:
     return problems
 
 
+def _problems(graph: Graph, node: Node) -> list[str]:
+    """What is wrong with one node; bounds are computed for constants that make sense."""
+    return _constant_rules(graph, node) or [
+        f"a {what} can reach {size}, the limit is {limit}" for what, size, limit in bounds(graph, node) if size > limit
+    ]
+
+
 @dataclass(frozen=True)
 class ProveOverflow:
     """Runs over every node; keeps nothing."""
@@ -113,18 +120,7 @@ class ProveOverflow:
     gives: Stage = Stage.INTEGER
 
     def __call__(self, graph: Graph) -> Graph:
-        failed = [
-            f"%{node.output.name} = {node.op}: {problem}"
-            for node in graph.nodes
-            for problem in (
-                *_constant_rules(graph, node),
-                *(
-                    f"a {what} can reach {size}, the limit is {limit}"
-                    for what, size, limit in bounds(graph, node)
-                    if size > limit
-                ),
-            )
-        ]
+        failed = [f"%{node.output.name} = {node.op}: {problem}" for node in graph.nodes for problem in _problems(graph, node)]
         if failed:
             raise InternalError(f"graph {graph.name}: the overflow proof fails:\n  " + "\n  ".join(failed))
         return graph

@@ -26,13 +26,9 @@ def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     arguments = epilogue_placeholders(spec.epilogue, shape)
     steps = spec.in_channels // spec.groups * spec.kernel[0] * spec.kernel[1]
     per_byte = 8 // spec.weight_bits
-    weights = te.placeholder(
-        (-(-steps // per_byte), shape[3]), "int8" if spec.weight_bits == 8 else "uint8", name="weights"
-    )
+    weights = te.placeholder((-(-steps // per_byte), shape[3]), "int8" if spec.weight_bits == 8 else "uint8", name="weights")
     sums = _sums(spec, shape, x, weights, arguments)
-    y = te.compute(
-        shape, lambda *place: apply_epilogue(spec.epilogue, arguments, sums(*place), place[3], place), name="y"
-    )
+    y = te.compute(shape, lambda *place: apply_epilogue(spec.epilogue, arguments, sums(*place), place[3], place), name="y")
     names, tensors = arguments.ordered(x, weights, y)
     function = _schedule(te.create_prim_func(tensors))
 
@@ -42,9 +38,7 @@ def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
         by_step[0, :, : spec.out_channels] = codes.transpose(2, 3, 1, 0).reshape(steps, spec.out_channels)
         return by_step.reshape(-1).view(np.uint8) if per_byte == 1 else pack_codes(by_step, spec.weight_bits).reshape(-1)
 
-    return Kernel(
-        function=function, arguments=names, tasks=task_count(function), schedule="convolution_generic", pack=pack
-    )
+    return Kernel(function=function, arguments=names, tasks=task_count(function), schedule="convolution_generic", pack=pack)
 
 
 def _sums(spec: ConvolutionSpec, shape: tuple[int, ...], x: Any, weights: Any, arguments: Any) -> Any:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import tvm.tirx.script.builder.ir as tir
+
+from qcompiler.backend.kernel import LANES, SCALARS, ConvolutionSpec, Kernel, Scalar, physical_channels
 from qcompiler.schedules.depthwise_plan import Plan, plan
 from qcompiler.schedules.epilogue import EpilogueArguments, apply_epilogue
 from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
 from qcompiler.schedules.pack import adjust_for_offset
 from qcompiler.schedules.taps import FLIP, UNITS
-
-from qcompiler.backend.kernel import LANES, SCALARS, ConvolutionSpec, Kernel, Scalar, physical_channels
 
 
 def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from qcompiler.schedules.taps import TapUnit
 
 from qcompiler.backend.kernel import LANES, ConvolutionSpec, physical_channels
+from qcompiler.schedules.taps import TapUnit
 
 SCRATCH_BYTES: Final = 16 << 10  # of a 32 KiB first-level cache that also streams the input
 ROWS: Final = 2  # per step, at most: more did not pay

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import tvm.tirx.script.builder.ir as tir
-from qcompiler.schedules.loops import Buffers, build_function
 
 from qcompiler import arith
 from qcompiler.backend.kernel import SCALARS, AddSpec, Kernel, RescaleSpec, Scalar
 from qcompiler.backend.tir import TIR
+from qcompiler.schedules.loops import Buffers, build_function
 
 LANES: Final = {"avx512vnni": 64, "avx2": 32, "x86-64": 16, "dotprod": 16, "neon": 16}
 TASK_ELEMENTS: Final = 8192

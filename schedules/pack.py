@@ -82,9 +82,7 @@ def _smallest(bits: int) -> int:
     return -(1 << (bits - 1))
 
 
-def adjust_for_offset(
-    bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any], offset: int
-) -> np.ndarray[Any, Any]:
+def adjust_for_offset(bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any], offset: int) -> np.ndarray[Any, Any]:
     """The bias with which sums over ``x - offset`` equal sums over ``x``: int32 ``[CO]``."""
     sums: np.ndarray[Any, Any] = codes.reshape(codes.shape[0], -1).astype(np.int64).sum(axis=1)
     adjusted: np.ndarray[Any, Any] = (bias.astype(np.int64) + offset * sums).astype(np.int32)

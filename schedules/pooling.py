@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import numpy as np
 import tvm.tirx.script.builder.ir as tir
-from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
 from tvm import tirx
 
 from qcompiler import arith
 from qcompiler.backend.kernel import SCALARS, Kernel, PoolSpec, Scalar, physical_channels
-from qcompiler.backend.tir import INSTRUCTION_SETS, TIR
+from qcompiler.backend.tir import TIR
+from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
 
 VECTOR_BYTES: Final = 64
 TASKS: Final = 8
@@ -29,8 +29,7 @@ SHORT_SUM: Final = 257  # as many bytes as always fit in uint16
 
 def build(spec: PoolSpec, instruction_set: str) -> Kernel:
     """The pooling ``spec``; one form serves every instruction set."""
-    if instruction_set not in INSTRUCTION_SETS:
-        raise ValueError(f"no instruction set {instruction_set}")
+    del instruction_set
     channels = physical_channels(spec.channels)
     arguments: dict[str, tuple[int, str]] = {"x": (spec.batch * spec.height * spec.width * channels, spec.in_dtype)}
     if spec.kind == "average":

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from qcompiler.backend.kernel import AddSpec, ConvolutionSpec, CopySpec, Kernel, KernelSpec, PoolSpec, RescaleSpec
 from qcompiler.schedules import (
     convolution_arm,
     convolution_vnni,
@@ -24,8 +25,6 @@ from qcompiler.schedules import (
     elementwise,
     pooling,
 )
-
-from qcompiler.backend.kernel import AddSpec, ConvolutionSpec, CopySpec, Kernel, KernelSpec, PoolSpec, RescaleSpec
 
 CONVOLUTIONS: Final[Mapping[str, Callable[[ConvolutionSpec, str], Kernel]]] = {
     "avx512vnni": convolution_vnni.build,

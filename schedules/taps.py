@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import tvm.tirx.script.builder.ir as tir
+
 from qcompiler.schedules.loops import splat
 
 FLIP: Final = 0x80

@@ -114,9 +114,7 @@ def choose_tile(problem: Problem, instruction: DotProduct) -> Tile | None:
 
     row_choices = [value for value in divisors(problem.out_height) if value % pixel_rows == 0]
     column_choices = [value * pixel_columns for value in divisors(problem.out_width // pixel_columns)][::-1]
-    fitting = [
-        (rows, columns) for columns in column_choices for rows in row_choices if scratch(rows, columns) <= SCRATCH_BYTES
-    ]
+    fitting = [(rows, columns) for columns in column_choices for rows in row_choices if scratch(rows, columns) <= SCRATCH_BYTES]
     whole = (problem.out_height, problem.out_width)
     if problem.weight_bytes > RESIDENT_BYTES and scratch(*whole) <= LARGE_SCRATCH_BYTES:
         return Tile(pixel_rows, pixel_columns, blocks, *whole, blocks, scratch(*whole))

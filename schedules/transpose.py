@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 import tvm.tirx.script.builder.ir as tir
-from qcompiler.schedules.loops import load, splat, store
 
 from qcompiler.backend.kernel import physical_channels
+from qcompiler.schedules.loops import load, splat, store
 
 BLOCK_BYTES: Final = 16
 

@@ -397,8 +397,13 @@ class _Lowering:
     def _copy(self, source: str, result: str, layer: str) -> None:
         """Change of layout alone."""
         a, b = self.images[source], self.images[result]
-        rank = len(a.shape)
-        spec = CopySpec(a.shape, b.shape, a.layout, b.layout, a.dtype, (0,) * rank, (1,) * rank)
+        if a.layout == CHANNELS_LAST:  # pixels become samples of channels alone
+            n, channels, height, width = a.shape
+            shape = (n * height * width, channels)
+            spec = CopySpec(shape, shape, DENSE, PHYSICAL, a.dtype, (0, 0), (1, 1))
+        else:
+            rank = len(a.shape)
+            spec = CopySpec(a.shape, b.shape, a.layout, b.layout, a.dtype, (0,) * rank, (1,) * rank)
         self.steps.append(_Step(spec, f"{layer} (layout)", {"x": source}, result, {"scalars": self._scalars({})}))
 
     # Addresses

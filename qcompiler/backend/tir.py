@@ -19,18 +19,6 @@ from tvm.ir import PointerType, PrimType
 
 MAXIMUM_STACK_BYTES: Final = 64 * 1024
 
-# The tuning of the Skylake server family prefers 256 bit vectors; the kernels are written for 512.
-_VNNI_FEATURES: Final = ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit")
-
-INSTRUCTION_SETS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "avx512vnni": {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "cascadelake", "mattr": list(_VNNI_FEATURES)},
-    "avx2": {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "haswell"},
-    "x86-64": {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64"},
-    "dotprod": {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mattr": ["+neon", "+v8.2a", "+dotprod"]},
-    "neon": {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mattr": ["+neon"]},
-}
-"""TVM targets by instruction set."""
-
 
 class TirArithmetic:
     """:class:`qcompiler.arith.Arithmetic` on TVM expressions."""

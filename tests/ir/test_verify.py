@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from qcompiler.passes.drop_identities import DropIdentities
-from qcompiler.passes.graph_pass import run_passes
 
 from qcompiler.errors import InternalError
 from qcompiler.ir.graph import Graph, Stage
 from qcompiler.ir.text import parse_graph
 from qcompiler.ir.verify import verify
 from qcompiler.ops.table import OPERATORS
+from qcompiler.passes.drop_identities import DropIdentities
+from qcompiler.passes.graph_pass import run_passes
 
 FLOAT = """graph @g stage=float (%x: f32[N,2]) {
   const %w: f32[2,2] = [0x1p+0, 0x1p+1, 0x1p+2, 0x1p+3]

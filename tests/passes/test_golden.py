@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from qcompiler.passes.graph_pass import run_passes
 
 from qcompiler.bits import Bits
 from qcompiler.ir.text import parse_graph, print_graph
 from qcompiler.ir.verify import verify
 from qcompiler.ops.table import OPERATORS
+from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
 
 FOLDER = Path(__file__).parent / "golden"

@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 
 from qcompiler.backend.kernel import SCALARS, Kernel, Scalar
-from qcompiler.backend.tir import INSTRUCTION_SETS, compile_object, lower_kernel
+from qcompiler.backend.tir import compile_object, lower_kernel
+from qcompiler.targets.target import available_targets, load_target
 
 Array = np.ndarray[Any, Any]
+
+TARGETS = {target.instruction_set: target.tvm_target for target in map(load_target, available_targets())}
+"""TVM targets by instruction set."""
 
 _ARM_TOOLS = ("qemu-aarch64-static", "aarch64-linux-gnu-gcc")
 _X86_FLAGS = {"avx512vnni": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}, "avx2": {"avx2"}, "x86-64": {"sse2"}}
@@ -54,7 +58,7 @@ def _reason_to_skip(instruction_set: str) -> str | None:
 def instruction_sets(leave_out: Collection[str] = ()) -> Sequence[Any]:
     """The other instruction sets as pytest parameters, skipped with the reason where they cannot run."""
     parameters = []
-    for name in (name for name in INSTRUCTION_SETS if name not in leave_out):
+    for name in (name for name in TARGETS if name not in leave_out):
         reason = _reason_to_skip(name)
         marks = [pytest.mark.skip(reason=reason)] if reason else []
         if name not in _X86_FLAGS:
@@ -82,7 +86,7 @@ def aligned(array: Array) -> Array:
 
 def prepare(kernel: Kernel, instruction_set: str, folder: Path) -> Callable[[Mapping[str, Array]], Array]:
     """Compile a kernel in ``folder``; the result maps arguments (y with its shape and dtype) to y after all tasks, run as two ranges."""
-    target = INSTRUCTION_SETS[instruction_set]
+    target = TARGETS[instruction_set]
     content, _, _ = compile_object([lower_kernel(kernel.function, "k", target)], target)
     (folder / "k.o").write_bytes(content)
     if instruction_set in _X86_FLAGS:

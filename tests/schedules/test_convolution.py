@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
-from qcompiler.backend.tir import INSTRUCTION_SETS, compile_object, lower_kernel
+from qcompiler.backend.tir import compile_object, lower_kernel
 from qcompiler.schedules import convolution_arm, convolution_generic, convolution_vnni, convolution_x86
+from tests.schedules.harness import TARGETS
 
 BUILD = {
     "avx512vnni": convolution_vnni.build,
@@ -181,7 +182,7 @@ def arguments(case: ConvolutionSpec, kernel: Kernel, values: dict[str, np.ndarra
 def build_all(instruction_set: str, folder: Path) -> tuple[dict[str, Kernel], str]:
     """All kernels of all cases in one object file, and its assembly."""
     kernels = {name: BUILD[instruction_set](case, instruction_set) for name, case in CASES.items()}
-    target = INSTRUCTION_SETS[instruction_set]
+    target = TARGETS[instruction_set]
     content, assembly, _ = compile_object([lower_kernel(k.function, name, target) for name, k in kernels.items()], target)
     (folder / "kernels.o").write_bytes(content)
     return kernels, assembly
@@ -292,7 +293,7 @@ def test_stack_limit() -> None:
     schedule = s_tir.Schedule(tvm.IRModule({"main": te.create_prim_func([x, y])}))
     schedule.compute_at(schedule.get_sblock("t"), schedule.get_loops(schedule.get_sblock("y"))[0])
     with pytest.raises(ValueError, match="kernel big needs 160000 bytes of stack, more than 65536"):
-        lower_kernel(schedule.mod["main"], "big", INSTRUCTION_SETS["x86-64"])
+        lower_kernel(schedule.mod["main"], "big", TARGETS["x86-64"])
 
 
 def test_generic_serves_what_others_do() -> None:

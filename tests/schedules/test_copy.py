@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qcompiler.schedules.copy import build
 
 from qcompiler.backend.kernel import CopySpec, physical_channels
+from qcompiler.schedules.copy import build
 from tests.schedules.harness import instruction_sets, prepare, scalars
 
 Array = np.ndarray[Any, Any]

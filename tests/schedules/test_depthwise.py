@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qcompiler.schedules.depthwise import build
 
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, physical_channels
-from qcompiler.backend.tir import INSTRUCTION_SETS, compile_object, lower_kernel
-from tests.schedules.harness import instruction_sets, prepare, scalars
+from qcompiler.backend.tir import compile_object, lower_kernel
+from qcompiler.schedules.depthwise import build
+from tests.schedules.harness import TARGETS, instruction_sets, prepare, scalars
 
 Array = np.ndarray[Any, Any]
 LIMITS = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
@@ -137,7 +137,7 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
     [("avx512vnni", "vpdpbusd"), ("avx2", "vpmaddwd"), ("x86-64", "pmaddwd"), ("dotprod", "sdot"), ("neon", "smlal")],
 )
 def test_uses_the_instruction(instruction_set: str, mnemonic: str) -> None:
-    target = INSTRUCTION_SETS[instruction_set]
+    target = TARGETS[instruction_set]
     function = build(SPECS[0], instruction_set).function
     _, assembly, _ = compile_object([lower_kernel(function, "k", target)], target)
     assert f"\t{mnemonic}\t" in assembly

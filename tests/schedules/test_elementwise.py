@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qcompiler.schedules.elementwise import build
 
 from qcompiler.backend.kernel import AddSpec, RescaleSpec
+from qcompiler.schedules.elementwise import build
 from tests.schedules.harness import instruction_sets, prepare, scalars
 
 Array = np.ndarray[Any, Any]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qcompiler.schedules.pooling import build
 
 from qcompiler.backend.kernel import PoolSpec, physical_channels
+from qcompiler.schedules.pooling import build
 from tests.schedules.harness import instruction_sets, prepare, scalars
 
 Array = np.ndarray[Any, Any]
