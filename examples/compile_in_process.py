@@ -6,7 +6,7 @@ python examples/compile_in_process.py
 from __future__ import annotations
 
 import torch
-from digits import digits_data, train
+from digits import Array, digits_data, train
 
 import qcompiler as qc
 
@@ -22,9 +22,9 @@ def main() -> None:
     found = library(x_test)  # float in, float out
     print(library.report())
 
-    def row(name: str, logits: object) -> str:
-        classes = logits.argmax(1)  # type: ignore[attr-defined]
-        return f"{name:<24} accuracy {(classes == y_test).mean():.1%}, same class as fp32 {(classes == expected.argmax(1)).mean():.1%}"
+    def row(name: str, logits: Array) -> str:
+        right, same = (float((logits.argmax(1) == classes).mean()) for classes in (y_test, expected.argmax(1)))
+        return f"{name:<24} accuracy {right:.1%}, same class as fp32 {same:.1%}"
 
     print(row("fp32 (torch)", expected))
     print(row("int8 library", found))

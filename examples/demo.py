@@ -286,7 +286,9 @@ def show(console: Console, results: Results, report: Report) -> None:
     )
     console.print(fact_table("Sizes", "bytes", named))
     console.print(
-        fact_table("Latency of one image, fastest call", "ms", {name: f"{value:.2f}" for name, value in results.latency_ms.items()})
+        fact_table(
+            "Latency of one image, fastest call", "ms", {name: f"{value:.2f}" for name, value in results.latency_ms.items()}
+        )
     )
     console.print(f"Compiled for {results.target} in {results.compile_seconds:.1f} s, calibration on 64 images included.")
     console.print("Farthest from float: " + ", ".join(f"{row.layer} ({row.sqnr_db:.1f} dB)" for row in weakest) + "\n")

@@ -6,6 +6,8 @@ python examples/inspect_passes.py
 from __future__ import annotations
 
 import difflib
+import re
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,9 +29,10 @@ def main() -> None:
             print(f"{path.stem}: {len(changed)} changed lines")
             before = text
         print("\nthe integer graph, which defines every output bit:\n")
-        print("\n".join(line for line in before.splitlines() if not line.lstrip().startswith("constant"))[:6000])
-        assembly = (dumps / "net.s").read_text(encoding="utf-8")
-        print(f"\nnet.s: {len(assembly.splitlines()):,} lines, {assembly.count('vpdpbusd'):,} of them vpdpbusd (AVX-512 VNNI)")
+        print("\n".join(line for line in before.splitlines() if not line.lstrip().startswith("const ")))
+        words = re.findall(r"^\t([a-z]\w+)\s", (dumps / "net.s").read_text(encoding="utf-8"), flags=re.MULTILINE)
+        common = ", ".join(f"{word} {count}" for word, count in Counter(words).most_common(8))
+        print(f"\nnet.s: {len(words):,} instructions; most of them: {common}")
 
         # A dump is a model: the remaining passes run, and what comes out is the same to the last bit.
         calibrated = next(dumps.glob("*-calibrate.qir"))

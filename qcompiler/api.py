@@ -79,7 +79,11 @@ def compile(model: Any, example_inputs: Any = None, **options: Any) -> Library:
     The artifact is gone once it is loaded; use :func:`build` to keep it.
     """
     from qcompiler.backend.library import Library
+    from qcompiler.targets.target import host_refusal, load_target
 
+    refusal = host_refusal(load_target(options.get("target", "native")))
+    if refusal:  # Library says so too, but only when everything is built
+        raise CompileError("RUN002", f"target {options['target']!r}", refusal, "compile for 'native'; for other machines use build")
     with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
         build(model, example_inputs, out=Path(folder) / "library", **options)
         return Library(Path(folder) / "library")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qcompiler.errors import CompileError, QCompilerError
+from qcompiler.errors import CompileError, InternalError, QCompilerError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +31,25 @@ app = typer.Typer(
     help="Compile float models to integer-only machine code with no runtime.\n\n"
     "A first try, with an ONNX file and a .npy of model inputs to calibrate on:\n\n"
     "`qcompiler compile net.onnx --calibration inputs.npy`\n\n"
-    "`qcompiler build net.onnx --calibration inputs.npy --target arm64 --out build/`",
+    "`qcompiler build net.onnx --calibration inputs.npy --target arm64 --out build/`\n\n"
+    "Exit codes: 0 done, 1 a problem of the input, 2 wrong usage, 3 a mistake of qcompiler itself.",
 )
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, if ``wanted``."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("qcompiler"))
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version")] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 class Layout(StrEnum):
@@ -90,8 +108,14 @@ def errors_as_exit_codes(as_json: bool) -> Iterator[None]:
             typer.echo(json.dumps({"error": parts}, indent=2))
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    except QCompilerError as error:
-        typer.echo(f"{error}\nThis is a mistake of qcompiler, not of your model: please report it.", err=True)
+    except BrokenPipeError:
+        raise  # whoever read the output has seen enough
+    except Exception as error:
+        if isinstance(error, QCompilerError):
+            typer.echo(str(error), err=True)
+        else:
+            traceback.print_exc()
+        typer.echo("This is a mistake of qcompiler, not of your model: please report it.", err=True)
         raise typer.Exit(3) from None
 
 
@@ -100,7 +124,12 @@ def load_model(text: str) -> Any:
     if text.endswith(".pt2") and Path(text).exists():
         import torch
 
-        return torch.export.load(text)
+        try:
+            return torch.export.load(text)
+        except Exception as problem:
+            first = str(problem).partition("\n")[0]
+            remedy = "name a file that torch.export.save wrote, with this version of torch"
+            raise CompileError("CLI001", text, f"the program cannot be loaded: {first}", remedy) from None
     module, mark, attribute = text.partition(":")
     if not mark or Path(text).exists():
         return text
@@ -109,10 +138,9 @@ def load_model(text: str) -> Any:
     sys.path.insert(0, str(Path.cwd()))
     try:
         made = getattr(import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError) as problem:
-        raise CompileError(
-            "CLI001", text, f"the model cannot be made: {problem}", "name a function without arguments as package.module:function"
-        ) from None
+    except Exception as problem:
+        what = f"the model cannot be made: {type(problem).__name__}: {problem}"
+        raise CompileError("CLI001", text, what, "name a function without arguments as package.module:function") from None
     finally:
         sys.path.pop(0)
     return made
@@ -122,16 +150,30 @@ def load_samples(path: Path | None) -> Any:
     """The arrays of a .npy or .npz file; CLI002 if it is neither."""
     if path is None:
         return None
+    from zipfile import BadZipFile
+
     import numpy as np
 
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as problem:
+        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, BadZipFile) as problem:
         raise CompileError("CLI002", str(path), f"no samples can be read: {problem}", "pass a .npy or .npz file") from None
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    arrays = dict(loaded)
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def named_inputs(library: Library, samples: Any) -> list[np.ndarray[Any, Any]]:
+    """Float arrays for the library's inputs out of what :func:`load_samples` gave; CLI004 if one is not there."""
+    import numpy as np
+
+    if not isinstance(samples, dict):
+        samples = {port.name: samples for port in library.inputs[:1]}
+    missing = [port.name for port in library.inputs if port.name not in samples]
+    if missing:
+        problem = f"there are the arrays {sorted(samples)}, but not {', '.join(missing)}"
+        raise CompileError("CLI004", library.name, problem, "save one array for each input, by its name, with numpy.savez")
+    arrays = [samples[port.name] for port in library.inputs]
+    return [x.astype(np.float32) if x.dtype.kind in "iub" else x for x in arrays]
 
 
 def parse_pins(bits: str | None, pins: list[str] | None) -> dict[str, int | str]:
@@ -167,9 +209,12 @@ def compile_command(
 
     `qcompiler compile net.onnx --calibration inputs.npy --dump-ir dumps/`
     """
+    import tempfile
+
     import qcompiler
 
-    with errors_as_exit_codes(as_json):
+    with errors_as_exit_codes(as_json), tempfile.TemporaryDirectory(prefix="qcompiler-") as temporary:
+        dumps = dump_ir or Path(temporary)
         library = qcompiler.compile(
             load_model(model),
             calibration=load_samples(calibration),
@@ -181,16 +226,18 @@ def compile_command(
             batch_tile=batch_tile,
             input_layout=input_layout.value,
             pool=pool,
-            dump_ir=dump_ir,
+            dump_ir=dumps,
             progress=not as_json,
         )
+        checked = check_against_reference(library, dumps)
         latency = measure_latency(library)
         report = library.report()
 
         def text() -> str:
-            return f"{report}latency: {latency:.3f} ms (batch 1, 1 thread, median of this run)"
+            check = f"output codes equal the reference's on {checked} random samples"
+            return f"{report}{check}\nlatency: {latency:.3f} ms (batch 1, 1 thread, median of this run)"
 
-        emit(as_json, lambda: {**as_data(report.to_json()), "latency_ms": latency}, text)
+        emit(as_json, lambda: {**as_data(report.to_json()), "checked_samples": checked, "latency_ms": latency}, text)
 
 
 @app.command()
@@ -244,8 +291,8 @@ def run(
     artifact: Annotated[Path, typer.Argument(help="folder that `qcompiler build` wrote")],
     inputs: Annotated[Path, typer.Argument(help=".npy or .npz with samples as the float model takes them")],
     output: Annotated[Path | None, typer.Option(help=".npy for the first output, as float32")] = None,
-    threads: Annotated[int, typer.Option(help="threads of the library's own pool")] = 1,
-    top: Annotated[int, typer.Option(help="how many classes to print for each sample")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="threads of the library's own pool")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="how many classes to print for each sample")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Run a library on samples from a file and print the best classes of each.
@@ -258,12 +305,16 @@ def run(
 
     with errors_as_exit_codes(as_json):
         library = load(artifact)
-        samples = load_samples(inputs)
-        arrays = [samples[p.name] for p in library.inputs] if isinstance(samples, dict) else [samples]
-        result = library(*arrays, threads=threads)
+        result = library(*named_inputs(library, load_samples(inputs)), threads=threads)
         first = np.asarray(result[0] if isinstance(result, tuple) else result)
         if output is not None:
-            np.save(output, first)
+            try:
+                np.save(output, first)
+            except OSError as problem:
+                what = f"the output cannot be written: {problem.strerror}"
+                raise CompileError(
+                    "CLI005", str(output), what, "name a file in a folder that exists and can be written"
+                ) from None
         flat = first.reshape(len(first), -1)
         best = np.argsort(-flat, axis=1, kind="stable")[:, :top]
 
@@ -276,12 +327,14 @@ def run(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="an artifact folder, a dump (.qir), or a model (.onnx)")],
+    path: Annotated[Path, typer.Argument(help="an artifact folder, a dump (.qir), or a model (.onnx, .pt2)")],
     as_json: AsJson = False,
 ) -> None:
     """Show what an artifact, a dump or a model consists of.
 
     An artifact gives its report; a dump is checked and printed; a model is imported and printed as the float graph.
+
+    `qcompiler inspect build/` or `qcompiler inspect dumps/10-quantize.qir`
     """
     from qcompiler.api import load_graph
     from qcompiler.ir.text import MemoryStore, print_graph
@@ -294,7 +347,8 @@ def inspect(
             report = read_report(path)
             emit(as_json, lambda: as_data(report.to_json()), lambda: str(report))
             return
-        graph, notes = load_graph(path, None)
+        imported = load_graph(load_model(str(path)), None)
+        graph, notes = imported.graph, list(imported.notes)
         verify(graph, OPERATORS)
 
         def data() -> Any:
@@ -309,19 +363,23 @@ def inspect(
 
 @app.command()
 def targets(as_json: AsJson = False) -> None:
-    """List the targets, and which of them this machine runs."""
-    from qcompiler.targets.target import available_targets, host_runs, load_target
+    """List the targets, and which of them this machine runs.
+
+    `qcompiler targets --json`
+    """
+    from qcompiler.targets.target import ALIASES, NATIVE_ORDER, available_targets, host_runs, load_target
 
     with errors_as_exit_codes(as_json):
         known = [load_target(name) for name in available_targets()]
-        native = load_target("native").name
+        native = next((name for name in NATIVE_ORDER if host_runs(load_target(name))), None)
         rows = [
             {
                 "name": t.name,
                 "description": t.description,
                 "bits": list(t.bit_pairs),
-                "runs_here": host_runs(t) is True,
+                "runs_here": host_runs(t),
                 "native": t.name == native,
+                "short": [short for short, name in ALIASES.items() if name == t.name],
             }
             for t in known
         ]
@@ -344,7 +402,8 @@ def target_table(rows: list[dict[str, Any]]) -> str:
         table.add_column(heading, overflow="fold")
     for row in rows:
         here = "native" if row["native"] else ("yes" if row["runs_here"] else "no")
-        table.add_row(row["name"], here, " ".join(row["bits"]), row["description"])
+        name = " = ".join((row["name"], *row["short"]))
+        table.add_row(name, here, " ".join(row["bits"]), row["description"])
     text = io.StringIO()
     Console(file=text, width=110).print(table)
     return text.getvalue()
@@ -354,6 +413,33 @@ def as_data(text: str) -> dict[str, Any]:
     """The object that a JSON text holds."""
     loaded: dict[str, Any] = json.loads(text)
     return loaded
+
+
+def check_against_reference(library: Library, dumps: Path, samples: int = 2) -> int:
+    """Compare the library with the integer graph of the last dump on random codes, for every input of the network.
+
+    Returns the number of samples. Raises InternalError if a single bit differs.
+    """
+    import numpy as np
+
+    from qcompiler.dump import read_dump
+    from qcompiler.interpret import run_integer
+    from qcompiler.ir.dtypes import IntegerType
+
+    graph = read_dump(max(dumps.glob("*.qir")))
+    generator = np.random.default_rng(0)
+    given, codes = [], []
+    for value, port in zip(graph.inputs, library.inputs, strict=True):
+        kind = value.type.dtype
+        assert isinstance(kind, IntegerType)
+        random = generator.integers(kind.minimum, kind.maximum + 1, (samples, *value.type.with_batch(1)[1:]), dtype=port.dtype)
+        codes.append(random)
+        given.append(np.ascontiguousarray(np.moveaxis(random, 1, -1)) if port.layout == "NHWC" else random)
+    found = library.run_int(*given)
+    for index, (a, b) in enumerate(zip(found if isinstance(found, tuple) else (found,), run_integer(graph, codes), strict=True)):
+        if not np.array_equal(a, b):
+            raise InternalError(f"output {index} of {library.name} differs from the reference in {int((a != b).sum())} codes")
+    return samples
 
 
 def zero_inputs(library: Library) -> list[np.ndarray[Any, Any]]:

@@ -132,9 +132,7 @@ def main(
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         Console(width=140 if not sys.stdout.isatty() else None).print(table(rows, split))
-    missed = [
-        row for row in rows if row.agreement < row.required.agreement or (row.integer or 0.0) < row.required.integer
-    ]
+    missed = [row for row in rows if row.agreement < row.required.agreement or (row.integer or 0.0) < row.required.integer]
     if split == "test" and missed:
         raise typer.Exit(1)
 

@@ -1,0 +1,123 @@
+"""The Python interface: options, defaults, and what is left behind when something fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import qcompiler as qc
+from qcompiler.api import first_sample, identifier, required_inputs
+from qcompiler.dump import read_dump
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+DATA = np.random.default_rng(0).normal(size=(8, 3, 6, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_bits": 12}, "OPTION001 at output_bits\n  problem: output_bits is 12\n  remedy:  choose one of 8, 16, 32"),
+        (
+            {"input_layout": "CHWN"},
+            "OPTION001 at input_layout\n  problem: input_layout is 'CHWN'\n  remedy:  choose one of 'NCHW', 'NHWC'",
+        ),
+        ({"observer": "kl"}, "OPTION001 at observer\n  problem: observer is 'kl'\n  remedy:  choose one of 'mse', 'minmax'"),
+        ({"batch_tile": 0}, "OPTION001 at batch_tile\n  problem: batch_tile is 0\n  remedy:  choose 1 to 64"),
+        (
+            {"name": "my net"},
+            "OPTION002 at name\n  problem: 'my net' is not a C identifier\n  remedy:  use letters, digits and _",
+        ),
+        (
+            {"bit": 4},
+            "OPTION003 at options\n  problem: there is no option bit\n  remedy:  the options are calibration, target, bits, ",
+        ),
+        ({"target": "cuda"}, "TARGET001 at "),
+        ({"calibration": None}, "IMPORT003 at "),
+    ],
+)
+def test_bad_options_say_what_is_wrong(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(qc.CompileError) as caught:
+        qc.build(Net(), out=tmp_path / "out", **{"calibration": DATA, **options})
+    assert str(caught.value).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_calibration_of_a_model_with_shapes(tmp_path: Path) -> None:
+    program = torch.export.export(Net().eval(), (torch.from_numpy(DATA[:2]),))
+    with pytest.raises(qc.CompileError, match="CALIB001"):
+        qc.build(program, out=tmp_path / "out")
+
+
+def test_models_of_every_kind_give_the_same_codes(tmp_path: Path) -> None:
+    model = Net().eval()
+    codes = np.random.default_rng(1).integers(0, 256, (3, 3, 6, 6), dtype=np.uint8)
+    program = torch.export.export(model, (torch.from_numpy(DATA[:2]),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    results = [qc.compile(made, calibration=DATA).run_int(codes) for made in (model, torch.fx.symbolic_trace(model), program)]
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_a_generator_of_samples_is_used_whole() -> None:
+    def samples() -> Any:
+        for image in DATA:
+            yield image[None], 3
+
+    model = Net().eval()
+    whole, streamed = (qc.compile(model, calibration=data) for data in (DATA, samples()))
+    assert whole.inputs == streamed.inputs
+    assert streamed.report().facts["samples"] == 8
+
+
+def test_names_become_c_identifiers(tmp_path: Path) -> None:
+    assert [identifier(name) for name in ("ResNet-20 (v2)", "8bit", "", "éa")] == ["resnet_20_v2", "net_8bit", "net", "a"]
+    artifact = qc.build(Net(), calibration=DATA, out=tmp_path / "a", name="Camera_1")
+    assert "qc_Camera_1_run" in (artifact.folder / "net.h").read_text()
+
+
+def test_dumps_can_be_built_from_any_stage(tmp_path: Path) -> None:
+    first = qc.build(Net(), calibration=DATA, out=tmp_path / "a", dump_ir=tmp_path / "dumps")
+    for path in sorted((tmp_path / "dumps").glob("*.qir")):
+        again = qc.build(path, calibration=DATA, out=tmp_path / path.stem)
+        assert again.description == first.description
+    for problem, text in (("DUMP001", None), ("DUMP002", "graph @g stage=odd () {")):
+        path = tmp_path / f"{problem}.qir"
+        if text:
+            path.write_text(text)
+        with pytest.raises(qc.CompileError, match=problem):
+            read_dump(path)
+
+
+def test_first_sample_takes_nothing_away() -> None:
+    for data in (DATA, torch.from_numpy(DATA), [DATA[:3], DATA[3:]], (DATA,), [(DATA, 1)], {"x": DATA}):
+        example, same = first_sample(data, 1)
+        assert np.array_equal(example[0].numpy(), DATA[:1])
+        assert same is data
+    example, rest = first_sample((DATA[i : i + 2] for i in range(0, 8, 2)), 1)
+    assert np.array_equal(np.concatenate(list(rest)), DATA)
+    assert first_sample(iter(()), 1)[0] is None
+    assert required_inputs(Net()) == 1
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qcompiler.backend.artifact.os.rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        qc.build(Net(), calibration=DATA, out=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
