@@ -39,12 +39,13 @@ def main(target: str = "native", folder: str = "digits-build") -> None:
     command = [compiler, "-O2", str(MAIN), f"-I{folder}", f"{folder}/libnet.a", "-static", "-pthread", "-o", str(program)]
     print(" ".join(command))
     subprocess.run(command, check=True)
-    emulator = [] if at_home else [shutil.which(f"qemu-{cpu.architecture}-static") or shutil.which(f"qemu-{cpu.architecture}")]
-    if None in emulator:
+    emulator = shutil.which(f"qemu-{cpu.architecture}-static") or shutil.which(f"qemu-{cpu.architecture}")
+    if not at_home and emulator is None:
         print(f"this machine does not run {cpu.name} programs: copy {program} and {image} to the device")
         return
+    start = [] if at_home or emulator is None else [emulator]
     for threads in ("1", "2"):
-        subprocess.run([*emulator, str(program.absolute()), str(image), threads], check=True)
+        subprocess.run([*start, str(program.absolute()), str(image), threads], check=True)
     print(f"the label is {y_test[0]}")
 
 

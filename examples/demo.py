@@ -11,6 +11,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -116,7 +119,7 @@ def random_views(images: list[Image.Image], count: int, seed: int) -> Array:
     for index in range(count):
         image = images[index % len(images)]
         side = int(min(image.size) * generator.uniform(0.5, 1.0))
-        left, top = generator.integers(0, image.width - side + 1), generator.integers(0, image.height - side + 1)
+        left, top = int(generator.integers(image.width - side + 1)), int(generator.integers(image.height - side + 1))
         view = to_input(image.crop((left, top, left + side, top + side)))
         views.append(view[:, :, ::-1] if generator.integers(2) else view)
     return np.ascontiguousarray(views)
@@ -131,8 +134,8 @@ def class_name(index: int) -> str:
 
 def softmax(logits: Array) -> Array:
     """Probabilities of ``[N, classes]``."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers: Array = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def predictions(names: list[str], expected: Array, found: Array) -> list[Prediction]:
@@ -274,14 +277,14 @@ def show(console: Console, results: Results, report: Report) -> None:
         "integer weight codes": f"{sizes['weight_code_bytes']:,}",
         "all constants (biases, multipliers, padding)": f"{sizes['constant_bytes']:,}",
         "machine code": f"{sizes['code_bytes']:,}",
-        "libnet.so, the whole file": f"{sizes['library_bytes']:,}  ({fp32 / sizes['library_bytes']:.2f}x smaller than the weights)",
+        "libnet.so, the whole file": f"{sizes['library_bytes']:,}  ({fp32 / sizes['library_bytes']:.2f}x less than the weights)",
         "memory that a call needs": f"{sizes['workspace_bytes']:,}",
     }
     console.print(photo_table(results.predictions))
     console.print(
         f"On {results.held_out_views} other crops of these photos: same class on {results.held_out_agreement:.1%}, "
         f"SQNR {results.held_out_sqnr_db:.1f} dB.\n"
-        "Calibration saw crops of the same photos: this shows how close the library is to the float model, not how accurate.\n"
+        "Calibration saw crops of the same photos: this shows closeness to the float model, not accuracy.\n"
         f"Output codes equal the numpy reference's bit for bit: {'yes' if results.identical_to_reference else 'NO'}.\n"
     )
     console.print(fact_table("Sizes", "bytes", named))
@@ -294,8 +297,10 @@ def show(console: Console, results: Results, report: Report) -> None:
     console.print("Farthest from float: " + ", ".join(f"{row.layer} ({row.sqnr_db:.1f} dB)" for row in weakest) + "\n")
     console.print("[bold]What is there now, and what to do with it[/]")
     folder = results.folder
+    script = Path(sys.executable).parent / "qcompiler"
+    program = "qcompiler" if shutil.which("qcompiler") else os.path.relpath(script)
     for what, command in (
-        ("every layer's bits, bytes and error", f"qcompiler inspect {folder}/lite0"),
+        ("every layer's bits, bytes and error", f"{program} inspect {folder}/lite0"),
         ("the graph after each pass, TIR, assembly", f"ls {folder}/dumps"),
         ("the C interface", f"less {folder}/lite0/net.h"),
         (

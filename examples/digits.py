@@ -35,12 +35,13 @@ def digits_network() -> nn.Module:
 def train(x: Array, y: Array, epochs: int = 15) -> nn.Module:
     """The network after a few epochs of Adam, in evaluation mode."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # the network is too small for more
     model = digits_network().train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
     for _ in range(epochs):
-        for batch in torch.randperm(len(inputs)).split(64):
+        for batch in torch.split(torch.randperm(len(inputs)), 64):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
+            nn.functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return model.eval()

@@ -196,7 +196,7 @@ class _Quantizer:
             self._constant(f"{name}.bias", found.bias),
         )
         total = Value(f"{name}.sum", TensorType(I32, node.output.type.shape))
-        self.nodes.append(replace(node, inputs=inputs, outputs=(total,)).with_attributes(clamp=None))
+        self.nodes.append(replace(node, inputs=inputs, outputs=(total,)).with_attributes(clamp=None, bias_corrected=None))
         self.units[name] = found.scale * codes.scale
 
     def _requantize(self, node: Node) -> None:

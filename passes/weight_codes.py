@@ -65,6 +65,14 @@ def least_error_scales(rows: Array, bits: int) -> Array:
     return best
 
 
+def rounded_weights(weight: Array, bits: int) -> Array:
+    """``[O, ...]`` weights as their codes represent them, float64, before biases have a say in the scales."""
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    scale = least_error_scales(rows, bits)
+    rounded: Array = _codes(rows, scale, bits) * scale[:, None]
+    return rounded.reshape(weight.shape)
+
+
 def weight_codes(
     weight: Array, bias: Array | None, bits: int, input_scale: float, input_zero: int, input_maximum: int
 ) -> WeightCodes:

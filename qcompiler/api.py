@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from qcompiler.bits import Bits
 from qcompiler.calibrate import FirstSamples
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from qcompiler.backend.artifact import Artifact
     from qcompiler.backend.library import Library
     from qcompiler.importers.builder import ImportedModel
+
+REPORT_SAMPLES: Final = 8
+"""Calibration samples on which the report's errors are measured: the reference is exact, not fast."""
 
 BitsWish = int | str | Bits | Mapping[str, int | str | Bits]
 
@@ -83,7 +86,8 @@ def compile(model: Any, example_inputs: Any = None, **options: Any) -> Library:
 
     refusal = host_refusal(load_target(options.get("target", "native")))
     if refusal:  # Library says so too, but only when everything is built
-        raise CompileError("RUN002", f"target {options['target']!r}", refusal, "compile for 'native'; for other machines use build")
+        remedy = "compile for 'native', or build for this target and run it where it belongs"
+        raise CompileError("RUN002", f"target {options['target']!r}", refusal, remedy)
     with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
         build(model, example_inputs, out=Path(folder) / "library", **options)
         return Library(Path(folder) / "library")
@@ -134,9 +138,10 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     settings = Settings(calibration, options.observer, pins, options.output_bits, samples, progress)
     integer = to_integer(graph, settings, after)
     program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress)
-    errors = layer_errors(calibrated[-1], integer, samples.inputs) if calibrated and samples.inputs else {}
+    measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
+    errors = layer_errors(calibrated[-1], integer, measured) if calibrated and measured else {}
     layers = layer_reports(integer, errors)
-    facts = {"samples": len(samples.inputs[0]) if samples.inputs else 0, "notes": list(imported.notes)}
+    facts = {"SQNR samples": len(measured[0]) if measured else 0, "notes": list(imported.notes)}
 
     def report(description: Mapping[str, Any]) -> str:
         return Report(integer.name, layers, {**artifact_facts(description), **facts}).to_json()

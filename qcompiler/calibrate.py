@@ -111,16 +111,24 @@ def _tensor(value: Value, part: Any, seen: int) -> torch.Tensor:
 
 @dataclass
 class FirstSamples:
-    """Keeps the first ``count`` calibration samples, one array per input, for error reports."""
+    """Keeps the first ``count`` calibration samples, one array per input, for what needs them after calibration."""
 
-    count: int = 8
+    count: int = 32
     inputs: list[Array] = field(default_factory=list)
 
-    def see(self, batch: list[torch.Tensor]) -> None:
-        """Take from ``batch`` what is still missing."""
-        parts = [t.numpy() for t in batch]
-        kept = [np.concatenate(pair) for pair in zip(self.inputs, parts, strict=True)] if self.inputs else parts
-        self.inputs = [array[: self.count] for array in kept]
+    def see(self, batch: list[torch.Tensor]) -> bool:
+        """Take from ``batch`` what is still missing; whether there are enough now."""
+        if not self.inputs or len(self.inputs[0]) < self.count:
+            parts = [t.numpy() for t in batch]
+            kept = [np.concatenate(pair) for pair in zip(self.inputs, parts, strict=True)] if self.inputs else parts
+            self.inputs = [array[: self.count] for array in kept]
+        return len(self.inputs[0]) >= self.count
+
+    def collect(self, data: Iterable[list[torch.Tensor]]) -> None:
+        """Take batches until there are enough."""
+        for batch in data:
+            if self.see(batch):
+                return
 
 
 def calibrate(
@@ -148,14 +156,13 @@ def calibrate(
             raise CompileError(
                 "CALIB006", where, problem, "check the model's weights, and that the data is preprocessed as in training"
             )
-        seen[value.name].see(tensor)
 
     import torch
 
     with torch.no_grad():
         for batch in batches(graph, data):
             run_float(graph, batch, observe)
-            if samples is not None and (not samples.inputs or len(samples.inputs[0]) < samples.count):
+            if samples is not None:
                 samples.see(batch)
             if progress:
                 progress.advance("calibrate", len(batch[0]))

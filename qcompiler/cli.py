@@ -158,7 +158,8 @@ def load_samples(path: Path | None) -> Any:
         loaded = np.load(path, allow_pickle=False)
         arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, ValueError, EOFError, BadZipFile) as problem:
-        raise CompileError("CLI002", str(path), f"no samples can be read: {problem}", "pass a .npy or .npz file") from None
+        why = problem.strerror if isinstance(problem, OSError) else "this is no numpy file of numbers"
+        raise CompileError("CLI002", str(path), f"no samples can be read: {why}", "pass a .npy or .npz file") from None
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
 
 

@@ -11,6 +11,7 @@ from qcompiler.calibrate import Calibrate, FirstSamples
 from qcompiler.ir.graph import Graph, Stage
 from qcompiler.passes.allocate_bits import AllocateBits
 from qcompiler.passes.canonicalize_means import CanonicalizeMeans
+from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.passes.drop_identities import DropIdentities
 from qcompiler.passes.fold_batch_norm import FoldBatchNorm
 from qcompiler.passes.fold_bias import FoldBias
@@ -28,13 +29,13 @@ STAGES: Final = (Stage.FLOAT, Stage.CALIBRATED, Stage.ALLOCATED, Stage.INTEGER)
 
 @dataclass(frozen=True)
 class Settings:
-    """What the passes are told. ``samples`` collects the first calibration samples for the report."""
+    """What the passes are told. ``samples`` collects the first calibration samples, for bias correction and the report."""
 
     calibration: Any = None
     observer: str = "mse"
     pins: Mapping[str, Bits] = field(default_factory=dict)
     output_bits: int = 16
-    samples: FirstSamples | None = None
+    samples: FirstSamples = field(default_factory=FirstSamples)
     progress: Progress | None = None
 
 
@@ -50,6 +51,7 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         FuseActivations(),
         Calibrate(settings.calibration, settings.observer, settings.samples, settings.progress),
         AllocateBits(settings.pins),
+        CorrectBias(settings.samples, settings.calibration),
         Quantize(settings.output_bits),
         NarrowRequantization(),
         ProveOverflow(),

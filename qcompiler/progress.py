@@ -30,16 +30,19 @@ def progress_bars(enabled: bool = True) -> Iterator[Progress]:
     if not (enabled and console.is_terminal):
         yield Silent()
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed:>5.0f}"), TimeElapsedColumn())
     with RichProgress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         class Bars:
             def advance(self, step: str, amount: float = 1, total: float | None = None) -> None:
                 if step not in tasks:
+                    for task in bars.tasks:  # whose number of steps nobody knew: full when the next begins
+                        if task.total is None:
+                            bars.update(task.id, total=task.completed)
                     tasks[step] = bars.add_task(step, total=total)
                 bars.update(tasks[step], advance=amount, total=total)
 

@@ -80,7 +80,7 @@ def test_a_generator_of_samples_is_used_whole() -> None:
     model = Net().eval()
     whole, streamed = (qc.compile(model, calibration=data) for data in (DATA, samples()))
     assert whole.inputs == streamed.inputs
-    assert streamed.report().facts["samples"] == 8
+    assert streamed.report().facts["SQNR samples"] == 8
 
 
 def test_names_become_c_identifiers(tmp_path: Path) -> None:

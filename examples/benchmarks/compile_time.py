@@ -1,7 +1,7 @@
 """Seconds and peak memory from a float model to a loaded library (to its files for another CPU), calibration included.
 
-Every measurement is in a fresh process. The model and the calibration images are loaded before the clock starts; importing torch and tvm is part of the time where
-the model did not do it already. Run from the repository's root:
+Every measurement is in a fresh process. The model and the calibration images are loaded before the clock starts; importing
+tvm is part of the time, importing torch is not. Run from the repository's root:
 
     python -m examples.benchmarks.compile_time
 """

@@ -110,7 +110,8 @@ def _softmax(x: Array, axis: int, function: str) -> Array:
     """Softmax or log-softmax in float64: the end of the float model, which the library leaves to its caller."""
     shifted = x.astype(np.float64) - x.max(axis=axis, keepdims=True)
     logarithm = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
-    return (logarithm if function == "log_softmax" else np.exp(logarithm)).astype(np.float32)
+    result: Array = logarithm if function == "log_softmax" else np.exp(logarithm)
+    return result.astype(np.float32)
 
 
 class Library:

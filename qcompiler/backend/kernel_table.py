@@ -1,0 +1,36 @@
+"""The distinct kernels of a network: equal layers share one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from qcompiler.backend.kernel import Kernel, KernelSpec
+from qcompiler.progress import Progress
+
+
+class KernelTable:
+    """Distinct kernels and their symbols, in the order in which they were first asked for."""
+
+    def __init__(self, name: str, instruction_set: str, target: Mapping[str, object], progress: Progress | None) -> None:
+        self._prefix = f"qc_{name}_k"
+        self._instruction_set = instruction_set
+        self._target = target
+        self._progress = progress
+        self._known: dict[KernelSpec, tuple[str, Kernel]] = {}
+
+    def get(self, spec: KernelSpec) -> tuple[str, Kernel]:
+        from qcompiler.schedules.table import build_kernel
+
+        if spec not in self._known:
+            kernel = build_kernel(spec, self._instruction_set)
+            kind = re.sub(r"\W.*", "", kernel.schedule)  # its first word; the rest says how it is tiled
+            self._known[spec] = (f"{self._prefix}{len(self._known)}_{kind}", kernel)
+            if self._progress:
+                self._progress.advance("schedule")
+        return self._known[spec]
+
+    def functions(self) -> tuple[object, ...]:
+        from qcompiler.backend.tir import lower_kernel
+
+        return tuple(lower_kernel(kernel.function, symbol, self._target) for symbol, kernel in self._known.values())
