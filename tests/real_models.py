@@ -63,7 +63,8 @@ class Images:
 
     def floats(self) -> Array:
         """What the model takes: float32 ``[N, 3, H, W]``."""
-        normalized = (self.pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.deviation)
+        mean, deviation = (np.array(numbers, dtype=np.float32) for numbers in (self.mean, self.deviation))
+        normalized = (self.pixels.astype(np.float32) - mean) / deviation
         return np.ascontiguousarray(normalized.transpose(0, 3, 1, 2))
 
     def batches(self, size: int) -> Iterator[Array]:
@@ -113,7 +114,8 @@ def torch_logits(module: torch.nn.Module) -> Callable[[Array], Array]:
 
     def run(x: Array) -> Array:
         with torch.no_grad():
-            return module(torch.from_numpy(x)).numpy()
+            result: Array = module(torch.from_numpy(x)).numpy()
+        return result
 
     return run
 

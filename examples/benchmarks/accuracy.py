@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -28,6 +28,7 @@ from tests.real_models import (
     NAMES,
     Array,
     Required,
+    Split,
     calibration_images,
     evaluation_images,
     load_real_model,
@@ -57,7 +58,7 @@ def percent(hits: Array) -> float:
     return 100.0 * float(np.mean(hits))
 
 
-def measure(name: str, folder: Path, split: Literal["train", "test"], samples: int, observer: str, bits: str) -> Row:
+def measure(name: str, folder: Path, split: Split, samples: int, observer: str, bits: str) -> Row:
     """Compile one model and compare it with itself in float."""
     real = load_real_model(name, folder)
     if name == "efficientnet-lite0" and split == "train":
@@ -115,15 +116,13 @@ def table(rows: list[Row], split: str) -> Table:
 def main(
     data: Annotated[Path, typer.Option(envvar="QC_DATA", help="The folder of models and data.")],
     model: Annotated[list[str] | None, typer.Option(help="One of the models; may be repeated. All by default.")] = None,
-    split: Annotated[str, typer.Option(help="test: the whole test sets. train: held-out training images.")] = "test",
+    split: Annotated[Split, typer.Option(help="test: the whole test sets. train: held-out training images.")] = "test",
     samples: Annotated[int, typer.Option(help="Calibration samples, at most.")] = CALIBRATION_SAMPLES,
     observer: Annotated[str, typer.Option(help="How calibration chooses ranges: mse or minmax.")] = "mse",
     bits: Annotated[str, typer.Option(help="Bits of all layers.")] = "w8a8",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure top-1 and agreement; exit code 1 where the test set shows less than is required."""
-    if split not in ("train", "test"):
-        raise typer.BadParameter("--split is train or test")
     unknown = sorted(set(model or ()) - set(NAMES))
     if unknown:
         raise typer.BadParameter(f"--model {unknown[0]}: choose of {', '.join(NAMES)}")

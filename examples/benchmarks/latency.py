@@ -58,7 +58,7 @@ class Samples(CalibrationDataReader):
     def __init__(self, name: str, images: Array) -> None:
         self.items: Iterator[dict[str, Array]] = iter([{name: image[None]} for image in images])
 
-    def get_next(self) -> dict[str, Array] | None:  # type: ignore[override]
+    def get_next(self) -> dict[str, Array] | None:
         return next(self.items, None)
 
 

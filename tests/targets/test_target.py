@@ -36,14 +36,6 @@ def test_every_file_loads() -> None:
         assert target.tvm_target["mtriple"].startswith(target.architecture)
 
 
-def test_tvm_targets_are_those_of_the_kernels() -> None:
-    from qcompiler.backend.tir import INSTRUCTION_SETS
-
-    for name in available_targets():
-        target = load_target(name)
-        assert dict(INSTRUCTION_SETS[target.instruction_set]) == target.tvm_target
-
-
 def test_short_names() -> None:
     assert load_target("x86").name == "x86-avx2"
     assert load_target("arm64").name == "arm64-neon"
