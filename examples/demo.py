@@ -69,7 +69,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the demo measured; sizes in bytes, latencies in ms for one image (the fastest call)."""
+    """Everything that the demo measured.
+
+    Sizes in bytes, latencies in ms for one image (the fastest call); ``load_average``: the machine's before measuring.
+    """
 
     target: str
     predictions: list[Prediction]
@@ -80,6 +83,7 @@ class Results:
     compile_seconds: float
     sizes: dict[str, int]
     latency_ms: dict[str, float]
+    load_average: float
     folder: str
 
 
@@ -156,10 +160,10 @@ def predictions(names: list[str], expected: Array, found: Array) -> list[Predict
 
 def fastest_ms(call: Callable[[], object], seconds: float = 1.5) -> float:
     """The fastest of the calls that fit into ``seconds``, in ms, after a warm-up: what the machine can do when left alone."""
-    for _ in range(5):
+    for _ in range(3):
         call()
     times: list[float] = []
-    while len(times) < 10 or sum(times) < seconds:
+    while len(times) < 3 or sum(times) < seconds:
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)
@@ -211,6 +215,7 @@ def run_demo(out: Path, target: str, progress: bool) -> tuple[Results, Report]:
     )
     compile_seconds = time.perf_counter() - begin
     library = qc.Library(out / "lite0")
+    load_average = os.getloadavg()[0]
     x = np.stack([center_view(image) for image in photos.values()])
     others = random_views(list(photos.values()), HELD_OUT_VIEWS, seed=1)
     with progress_bars(progress) as bars, torch.no_grad():
@@ -236,6 +241,7 @@ def run_demo(out: Path, target: str, progress: bool) -> tuple[Results, Report]:
         compile_seconds=compile_seconds,
         sizes={"float_weight_bytes": float_bytes, **artifact.description["sizes"], "workspace_bytes": library.workspace_bytes},
         latency_ms=latency,
+        load_average=load_average,
         folder=str(out),
     )
     return results, artifact.report()
@@ -293,6 +299,8 @@ def show(console: Console, results: Results, report: Report) -> None:
             "Latency of one image, fastest call", "ms", {name: f"{value:.2f}" for name, value in results.latency_ms.items()}
         )
     )
+    if results.load_average > 1.25 * (os.cpu_count() or 1):
+        console.print("Other programs keep this machine busy: do not trust the latencies, least of all those with 2 threads.")
     console.print(f"Compiled for {results.target} in {results.compile_seconds:.1f} s, calibration on 64 images included.")
     console.print("Farthest from float: " + ", ".join(f"{row.layer} ({row.sqnr_db:.1f} dB)" for row in weakest) + "\n")
     console.print("[bold]What is there now, and what to do with it[/]")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qcompiler.backend.library import Library
     from qcompiler.importers.builder import ImportedModel
 
-REPORT_SAMPLES: Final = 8
+REPORT_SAMPLES: Final = 4
 """Calibration samples on which the report's errors are measured: the reference is exact, not fast."""
 
 BitsWish = int | str | Bits | Mapping[str, int | str | Bits]

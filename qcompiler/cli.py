@@ -335,7 +335,7 @@ def inspect(
 
     An artifact gives its report; a dump is checked and printed; a model is imported and printed as the float graph.
 
-    `qcompiler inspect build/` or `qcompiler inspect dumps/10-quantize.qir`
+    `qcompiler inspect build/` or `qcompiler inspect dumps/11-quantize.qir`
     """
     from qcompiler.api import load_graph
     from qcompiler.ir.text import MemoryStore, print_graph

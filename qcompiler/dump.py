@@ -18,7 +18,12 @@ class Dumper:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise CompileError(
+                "DUMP003", str(folder), f"no dumps can be written: {problem}", "name a folder that can be written"
+            ) from None
         for old in (*folder.glob("[0-9][0-9]-*.qir"), *folder.glob("net.*")):
             old.unlink()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 HALF_BINS: Final = 2048
-SAMPLED_ELEMENTS: Final = 1 << 15  # of one tensor and batch element that enter the histogram; extremes are taken from all
+SAMPLED_ELEMENTS: Final = 1 << 13  # of one tensor and batch element that enter the histogram; extremes are taken from all
 
 
 class Observer(Protocol):

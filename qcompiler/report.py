@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from qcompiler.errors import CompileError
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Array, Graph, Node
+
+EXACT_DB: Final = 200.0
+"""What stands for no error at all, since JSON has no infinity."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,13 @@ def layer_errors(float_graph: Graph, integer_graph: Graph, samples: Sequence[Arr
 
 
 def sqnr_db(signal: Array, approximation: Array) -> float:
-    """``10 log10(sum(signal^2) / sum((signal - approximation)^2))``; infinite without noise."""
+    """``10 log10(sum(signal^2) / sum((signal - approximation)^2))``, at most ``EXACT_DB``."""
     signal = signal.astype(np.float64)
     noise = float(((signal - approximation) ** 2).sum())
     power = float((signal**2).sum())
-    return math.inf if noise == 0.0 else 10.0 * math.log10(max(power, np.finfo(np.float64).tiny) / noise)
+    if noise == 0.0:
+        return EXACT_DB
+    return min(10.0 * math.log10(max(power, np.finfo(np.float64).tiny) / noise), EXACT_DB)
 
 
 def layer_reports(graph: Graph, errors: Mapping[str, float]) -> tuple[LayerReport, ...]:

@@ -80,7 +80,7 @@ def test_a_generator_of_samples_is_used_whole() -> None:
     model = Net().eval()
     whole, streamed = (qc.compile(model, calibration=data) for data in (DATA, samples()))
     assert whole.inputs == streamed.inputs
-    assert streamed.report().facts["SQNR samples"] == 8
+    assert streamed.report().facts["SQNR samples"] == 4
 
 
 def test_names_become_c_identifiers(tmp_path: Path) -> None:
@@ -100,6 +100,12 @@ def test_dumps_can_be_built_from_any_stage(tmp_path: Path) -> None:
             path.write_text(text)
         with pytest.raises(qc.CompileError, match=problem):
             read_dump(path)
+
+
+def test_a_dump_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(qc.CompileError, match="DUMP003"):
+        qc.build(Net(), calibration=DATA, out=tmp_path / "out", dump_ir=tmp_path / "file" / "dumps")
 
 
 def test_first_sample_takes_nothing_away() -> None:

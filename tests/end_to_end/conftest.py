@@ -5,7 +5,6 @@ And compilations, each made once: the default call for this machine, and builds 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +92,6 @@ class Compilation:
     folder: Path
     native: Artifact
     graph: Graph
-    seconds: float
     _artifacts: dict[str, Artifact] = field(default_factory=dict)
     _reference: tuple[Array, Array] | None = None
 
@@ -121,13 +119,11 @@ def integer_dump(folder: Path) -> Path:
 
 
 def compiled(model: Any, calibration: Array, folder: Path) -> Compilation:
-    """The default call, timed."""
-    start = time.perf_counter()
+    """The default call."""
     native = qc.build(model, calibration=calibration, out=folder / "native", dump_ir=folder / "dumps", progress=False)
-    seconds = time.perf_counter() - start
     graph = read_dump(integer_dump(folder))
     assert graph.stage is Stage.INTEGER
-    return Compilation(folder, native, graph, seconds)
+    return Compilation(folder, native, graph)
 
 
 @pytest.fixture(scope="session")
