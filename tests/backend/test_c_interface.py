@@ -15,9 +15,9 @@ from qcompiler.backend.c_source import write_sources
 from qcompiler.backend.elf import read_elf
 from qcompiler.backend.program import Program
 from qcompiler.targets.target import host_architecture, host_runs, load_target
+from tests.backend.c_program import compile_program, need
 
 Build = Callable[..., Artifact]
-STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
 
 RUN = r"""
 #include <stdio.h>
@@ -203,21 +203,14 @@ int main(void)
 """
 
 
-def need(*tools: str) -> None:
-    for tool in tools:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-
-
 def samples(count: int = 7) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (count, 8, 16)).astype(np.uint8)
 
 
-def compile_program(tmp_path: Path, source: str, flags: Sequence[str], command: str = "gcc", suffix: str = "c") -> Path:
-    (tmp_path / f"main.{suffix}").write_text(source)
-    program = tmp_path / "main"
-    subprocess.run([command, *STRICT, "-O1", str(tmp_path / f"main.{suffix}"), "-o", str(program), *flags], check=True)
-    return program
+def compile_text(folder: Path, text: str, flags: Sequence[str], command: str = "gcc", suffix: str = "c") -> Path:
+    source = folder / f"main.{suffix}"
+    source.write_text(text)
+    return compile_program(folder, source, flags, command)
 
 
 def run_codes(command: Sequence[str], x: np.ndarray) -> np.ndarray:
@@ -235,7 +228,7 @@ def test_static_library_with_one_and_four_threads(
     if not host_runs(load_target(target)):
         pytest.skip(f"this CPU does not run {target}")
     artifact = build(target=target, batch_tile=batch_tile)
-    program = compile_program(tmp_path, RUN, ["-std=c11", f"-I{artifact.folder}", str(artifact.folder / "libnet.a"), "-pthread"])
+    program = compile_text(tmp_path, RUN, ["-std=c11", f"-I{artifact.folder}", str(artifact.folder / "libnet.a"), "-pthread"])
     x = samples()
     for threads in ("1", "4"):
         assert np.array_equal(run_codes([str(program), threads], x), meaning(x))
@@ -248,7 +241,7 @@ def test_object_file_alone_and_shared_library(build: Build, meaning: Callable[..
     folder = build().folder
     x = samples()
     for flags in (["-static", str(folder / "net.o")], [str(folder / "libnet.so"), f"-Wl,-rpath,{folder}"]):
-        program = compile_program(tmp_path, RUN, ["-std=c11", f"-I{folder}", *flags, "-pthread"])
+        program = compile_text(tmp_path, RUN, ["-std=c11", f"-I{folder}", *flags, "-pthread"])
         assert np.array_equal(run_codes([str(program), "2"], x), meaning(x))
 
 
@@ -257,7 +250,7 @@ def test_every_error_code(build: Build, tmp_path: Path) -> None:
     if host_architecture() != "x86_64":
         pytest.skip("the library is for x86-64")
     folder = build().folder
-    program = compile_program(tmp_path, ERRORS, ["-std=c11", f"-I{folder}", str(folder / "libnet.a"), "-pthread"])
+    program = compile_text(tmp_path, ERRORS, ["-std=c11", f"-I{folder}", str(folder / "libnet.a"), "-pthread"])
     done = subprocess.run([program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
 
@@ -270,7 +263,7 @@ def test_two_models_in_one_program_of_cplusplus(build: Build, meaning: Callable[
     shutil.copy(one / "net.h", tmp_path / "one.h")
     shutil.copy(two / "net.h", tmp_path / "two.h")
     libraries = [str(one / "libnet.a"), str(two / "libnet.a"), "-pthread"]
-    program = compile_program(tmp_path, TWO, ["-std=c++17", f"-I{tmp_path}", *libraries], "g++", "cpp")
+    program = compile_text(tmp_path, TWO, ["-std=c++17", f"-I{tmp_path}", *libraries], "g++", "cpp")
     x = samples(1)
     assert np.array_equal(run_codes([str(program)], x), np.concatenate([meaning(x), meaning(x, 5)]))
 
@@ -294,10 +287,10 @@ def test_pool_under_thread_sanitizer(program_maker: Callable[..., Program], tmp_
     assert sources.pool is not None
     (tmp_path / "pool.c").write_text(sources.pool)
     flags = ["-std=c11", "-g", f"-I{tmp_path}", str(tmp_path / "pool.c"), "-pthread"]
-    program = compile_program(tmp_path, HAMMER, flags)
+    program = compile_text(tmp_path, HAMMER, flags)
     assert subprocess.run([program], timeout=120).returncode == 0
     try:
-        program = compile_program(tmp_path, HAMMER, [*flags, "-fsanitize=thread"])
+        program = compile_text(tmp_path, HAMMER, [*flags, "-fsanitize=thread"])
     except subprocess.CalledProcessError:
         pytest.skip("gcc has no ThreadSanitizer here")
     done = subprocess.run([program], capture_output=True, text=True, timeout=120)
@@ -312,7 +305,7 @@ def test_arm64_under_qemu(build: Build, meaning: Callable[..., np.ndarray], tmp_
     need("aarch64-linux-gnu-gcc", "qemu-aarch64-static")
     folder = build(target=target, batch_tile=3).folder
     flags = ["-std=c11", f"-I{folder}", "-static", str(folder / "libnet.a"), "-pthread"]
-    program = compile_program(tmp_path, RUN, flags, "aarch64-linux-gnu-gcc")
+    program = compile_text(tmp_path, RUN, flags, "aarch64-linux-gnu-gcc")
     x = samples()
     for threads in ("1", "4"):
         assert np.array_equal(run_codes(["qemu-aarch64-static", str(program), threads], x), meaning(x))
