@@ -20,10 +20,8 @@ from fnmatch import fnmatchcase
 
 from qcompiler.bits import Bits
 from qcompiler.errors import CompileError
-from qcompiler.ir.graph import Graph, Node, Stage, Value
+from qcompiler.ir.graph import WEIGHTED, Graph, Node, Stage, Value
 from qcompiler.passes.activation_classes import activation_classes
-
-WEIGHTED = ("conv2d", "linear")
 
 
 def layer_name(node: Node) -> str:

@@ -23,15 +23,13 @@ import numpy as np
 
 from qcompiler.calibrate import BATCH_SIZE, FirstSamples, batches
 from qcompiler.interpret import run_float
-from qcompiler.ir.graph import Array, Graph, Node, Stage, Value
+from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage, Value
 from qcompiler.ops.table import OPERATORS
 from qcompiler.passes.fold_batch_norm import float_constant
 from qcompiler.passes.weight_codes import rounded_weights
 
 if TYPE_CHECKING:
     import torch
-
-_WEIGHTED = ("conv2d", "linear")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class CorrectBias:
         constants = dict(graph.constant)
         nodes: list[Node] = []
         for node in graph.nodes:
-            if node.op in _WEIGHTED and not node.get("bias_corrected") and node.inputs[1] in constants:
+            if node.op in WEIGHTED and not node.get("bias_corrected") and node.inputs[1] in constants:
                 shift = rounding_shift(graph, node, means[node.inputs[0]])
                 old = constants[node.inputs[2]].data if len(node.inputs) == 3 else 0.0
                 bias = float_constant(f"{node.output.name}.bias", old - shift)
@@ -67,7 +65,7 @@ def mean_operands(graph: Graph, samples: list[Array]) -> Mapping[str, torch.Tens
     """The mean over ``samples`` of every value that a layer with weights reads, ``[1, ...]`` each."""
     import torch
 
-    read = {node.inputs[0] for node in graph.nodes if node.op in _WEIGHTED}
+    read = {node.inputs[0] for node in graph.nodes if node.op in WEIGHTED}
     sums: dict[str, torch.Tensor] = {}
 
     def observe(value: Value, tensor: torch.Tensor) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qcompiler.ir.dtypes import F32
-from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Stage, TensorType, Value
 
 
 def float_constant(name: str, data: Array) -> Constant:
@@ -64,7 +64,7 @@ class FoldBatchNorm:
             source = nodes.get(node.inputs[0])
             foldable = (
                 source is not None
-                and source.op in ("conv2d", "linear")
+                and source.op in WEIGHTED
                 and source.get("clamp") is None
                 and graph.uses(node.inputs[0]) == 1
                 and all(name in constants for name in source.inputs[1:])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qcompiler.ir.graph import Array, Graph, Node, Stage, TensorType
+from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage, TensorType
 from qcompiler.passes.fold_batch_norm import depthwise_affine, float_constant
 
 
@@ -52,7 +52,7 @@ class FoldBias:
                 nodes[node.output.name] = node
                 continue
             source = nodes.get(variable)
-            if source is not None and source.op in ("conv2d", "linear") and not source.get("clamp") and graph.uses(variable) == 1:
+            if source is not None and source.op in WEIGHTED and not source.get("clamp") and graph.uses(variable) == 1:
                 old = constants[source.inputs[2]].data.astype(np.float64) if len(source.inputs) == 3 else 0.0
                 bias = float_constant(f"{node.output.name}.bias", old + offset)
                 constants[bias.name] = bias

@@ -17,7 +17,7 @@ import numpy as np
 from qcompiler import arith
 from qcompiler.errors import InternalError
 from qcompiler.ir.dtypes import I32, IntegerType
-from qcompiler.ir.graph import Array, Graph, Node, Stage
+from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage
 
 _INT32, _INT64 = IntegerType(32, signed=True).maximum, IntegerType(64, signed=True).maximum
 
@@ -69,7 +69,7 @@ def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
 
 def bounds(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
     """What must hold for ``node``: (what, the largest magnitude, the limit)."""
-    if node.op in ("conv2d", "linear"):
+    if node.op in WEIGHTED:
         return [("partial sum", int(arith.largest_partial_sum(*weight_rows(graph, node)).max()), arith.LARGEST_ACCUMULATOR)]
     if node.op.startswith("requantize"):
         return _accumulated(graph, node)

@@ -28,7 +28,7 @@ import numpy as np
 from qcompiler import arith
 from qcompiler.errors import CompileError
 from qcompiler.ir.dtypes import I32, IntegerType
-from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Stage, TensorType, Value
 from qcompiler.ops.pooling import counted_taps
 from qcompiler.passes.activation_classes import MOVES, activation_classes
 from qcompiler.passes.weight_codes import weight_codes
@@ -175,7 +175,7 @@ class _Quantizer:
             name
             for name in node.inputs
             if (source := self.graph.producer.get(name)) is not None
-            and source.op in ("conv2d", "linear")
+            and source.op in WEIGHTED
             and source.get("clamp") is None
             and self.graph.uses(name) == 1
             and all(self.graph.type_of(i) == node.output.type for i in node.inputs)

@@ -15,7 +15,7 @@ from qcompiler.bits import Bits
 from qcompiler.calibrate import FirstSamples
 from qcompiler.dump import Dumper, read_dump
 from qcompiler.errors import CompileError
-from qcompiler.ir.graph import Graph, Stage
+from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.progress import Progress, progress_bars
 from qcompiler.report import Report, artifact_facts, layer_errors, layer_reports
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qcompiler.backend.artifact import Artifact
     from qcompiler.backend.library import Library
     from qcompiler.importers.builder import ImportedModel
+    from qcompiler.targets.target import Target
 
 REPORT_SAMPLES: Final = 4
 """Calibration samples on which the report's errors are measured: the reference is exact, not fast."""
@@ -137,6 +138,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
 
     settings = Settings(calibration, options.observer, pins, options.output_bits, samples, progress)
     integer = to_integer(graph, settings, after)
+    check_bit_pairs(integer, target)
     program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress)
     measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
     errors = layer_errors(calibrated[-1], integer, measured) if calibrated and measured else {}
@@ -152,6 +154,18 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
         dumper.text("net.tir", artifact.tir)
         dumper.text("net.s", artifact.assembly)
     return artifact
+
+
+def check_bit_pairs(graph: Graph, target: Target) -> None:
+    """BITS004 where a layer's bits have no kernel on ``target`` that computes from packed storage."""
+    for node in graph.nodes:
+        if node.op in WEIGHTED:
+            activation, weight = (graph.type_of(name).dtype.bits for name in node.inputs[:2])
+            pair = f"w{weight}a{activation}"
+            if pair not in target.bit_pairs:
+                problem = f"target {target.name!r} has no kernel for {pair}"
+                remedy = f"choose one of {', '.join(target.bit_pairs)}"
+                raise CompileError("BITS004", node.origin or node.output.name, problem, remedy)
 
 
 def load_graph(model: Any, example_inputs: Any) -> ImportedModel:

@@ -15,7 +15,7 @@ import numpy as np
 from qcompiler.errors import CompileError
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.dtypes import IntegerType
-from qcompiler.ir.graph import Array, Graph, Node
+from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node
 
 EXACT_DB: Final = 200.0
 """What stands for no error at all, since JSON has no infinity."""
@@ -119,7 +119,7 @@ def sqnr_db(signal: Array, approximation: Array) -> float:
 
 def layer_reports(graph: Graph, errors: Mapping[str, float]) -> tuple[LayerReport, ...]:
     """A row per layer of an integer graph; an accumulator and its requantization are one layer."""
-    return tuple(_layer(graph, node, errors) for node in graph.nodes if node.op not in ("conv2d", "linear"))
+    return tuple(_layer(graph, node, errors) for node in graph.nodes if node.op not in WEIGHTED)
 
 
 def _layer(graph: Graph, node: Node, errors: Mapping[str, float]) -> LayerReport:

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines are shared: a slow example is not a failure. CI draws the same examples every time.
+settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("shared")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

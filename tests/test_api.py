@@ -108,6 +108,16 @@ def test_a_dump_folder_that_cannot_be_made(tmp_path: Path) -> None:
         qc.build(Net(), calibration=DATA, out=tmp_path / "out", dump_ir=tmp_path / "file" / "dumps")
 
 
+def test_a_target_without_a_kernel_for_the_bits(tmp_path: Path) -> None:
+    text = Path(qc.__file__).parent.parent.joinpath("targets", "x86-avx2.toml").read_text()
+    (tmp_path / "small.toml").write_text(text.replace('name = "x86-avx2"', 'name = "small"').replace('"w4a8", ', ""))
+    with pytest.raises(qc.CompileError) as caught:
+        qc.build(Net(), calibration=DATA, out=tmp_path / "out", target=str(tmp_path / "small.toml"), bits={"fc": 4})
+    assert str(caught.value) == (
+        "BITS004 at fc\n  problem: target 'small' has no kernel for w4a8\n  remedy:  choose one of w8a8, w2a8, w8a4, w4a4, w2a4"
+    )
+
+
 def test_first_sample_takes_nothing_away() -> None:
     for data in (DATA, torch.from_numpy(DATA), [DATA[:3], DATA[3:]], (DATA,), [(DATA, 1)], {"x": DATA}):
         example, same = first_sample(data, 1)

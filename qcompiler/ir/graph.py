@@ -14,6 +14,8 @@ import numpy as np
 from qcompiler.ir.dtypes import DType
 
 BATCH: Final = "N"
+WEIGHTED: Final = ("conv2d", "linear")
+"""Operators with weights; in the integer stage their results are accumulators."""
 Dim = int | Literal["N"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str | int, ...]

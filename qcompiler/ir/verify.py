@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from qcompiler.errors import InternalError
 from qcompiler.ir.dtypes import FloatType, IntegerType
-from qcompiler.ir.graph import Constant, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.graph import WEIGHTED, Constant, Graph, Node, Stage, TensorType, Value
 
 INTEGER_ACTIVATIONS: Final = ("u2", "u4", "u8", "i16", "i32")
 
@@ -75,7 +75,7 @@ def _integer_rules(graph: Graph) -> list[str]:
     problems: list[str] = []
     for value in graph.values.values():
         producer = graph.producer.get(value.name)
-        if producer is not None and producer.op in ("conv2d", "linear"):
+        if producer is not None and producer.op in WEIGHTED:
             readers = graph.consumers[value.name]
             if value.name in graph.outputs or len(readers) != 1 or not readers[0].op.startswith("requantize"):
                 problems.append(f"the accumulator %{value.name} is not read by exactly one requantization")
