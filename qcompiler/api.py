@@ -16,6 +16,7 @@ from qcompiler.calibrate import FirstSamples
 from qcompiler.dump import Dumper, read_dump
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
+from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.progress import Progress, progress_bars
 from qcompiler.report import Report, artifact_facts, layer_errors, layer_reports
@@ -128,10 +129,13 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
         dumper.graph("import", graph)
     samples = FirstSamples()
     calibrated: list[Graph] = []
+    notes = list(imported.notes)
 
     def after(name: str, result: Graph) -> None:
         if result.stage is Stage.CALIBRATED:
             calibrated.append(result)
+        if name == CorrectBias.name and not all(n.get("bias_corrected") for n in result.nodes if n.op in WEIGHTED):
+            notes.append("biases are not corrected for the rounding of weights: there were no calibration samples")
         if dumper:
             dumper.graph(name, result)
         progress.advance("passes")
@@ -143,7 +147,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
     errors = layer_errors(calibrated[-1], integer, measured) if calibrated and measured else {}
     layers = layer_reports(integer, errors)
-    facts = {"SQNR samples": len(measured[0]) if measured else 0, "notes": list(imported.notes)}
+    facts = {"SQNR samples": len(measured[0]) if measured else 0, "notes": notes}
 
     def report(description: Mapping[str, Any]) -> str:
         return Report(integer.name, layers, {**artifact_facts(description), **facts}).to_json()

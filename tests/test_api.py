@@ -94,6 +94,12 @@ def test_dumps_can_be_built_from_any_stage(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "dumps").glob("*.qir")):
         again = qc.build(path, calibration=DATA, out=tmp_path / path.stem)
         assert again.description == first.description
+        assert (again.folder / "libnet.so").read_bytes() == (first.folder / "libnet.so").read_bytes()
+        assert again.report().facts["notes"] == []
+    blind = qc.build(tmp_path / "dumps" / "08-calibrate.qir", out=tmp_path / "blind")
+    assert blind.report().facts["notes"] == [
+        "biases are not corrected for the rounding of weights: there were no calibration samples"
+    ]
     for problem, text in (("DUMP001", None), ("DUMP002", "graph @g stage=odd () {")):
         path = tmp_path / f"{problem}.qir"
         if text:
