@@ -74,14 +74,13 @@ def test_a_batch_tile_has_kernels_of_its_own_and_a_tail() -> None:
     assert found.workspace_bytes == 2 * 4 * 1024
 
 
-def test_other_ranks_are_refused_by_name() -> None:
-    text = "graph @g stage=integer (%x: u8[N,4,4] scale=0x1p-7 zero=0) {\n  return %x\n}\n"
+def test_a_tensor_without_a_batch_is_refused_by_name() -> None:
+    text = "graph @g stage=integer (%x: u8[4,4] scale=0x1p-7 zero=0) {\n  return %x\n}\n"
     target = load_target("x86-avx2")
     with pytest.raises(CompileError) as caught:
         lower(parse_graph(text), target.instruction_set, target.tvm_target)
     assert str(caught.value) == (
-        "LOWER001 at x\n  problem: u8[N,4,4] has rank 3; kernels exist for [N, C, H, W] and [N, F]\n"
-        "  remedy:  reshape the tensor to rank 2 or 4 in the model"
+        "LOWER001 at x\n  problem: u8[4,4] has no batch in front\n  remedy:  keep the batch as the first dimension"
     )
 
 

@@ -1,0 +1,51 @@
+"""Convolutions and linear layers: an accumulator together with its requantization is one kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Scalar
+from qcompiler.backend.lowering import Lowering, output_scalars
+from qcompiler.ir.dtypes import IntegerType
+from qcompiler.ir.graph import Node
+from qcompiler.ops.operator import zero_of
+
+
+def convolution(lowering: Lowering, node: Node) -> None:
+    """The kernel of a requantization and the sums that it reads."""
+    sums = lowering.graph.producer[node.inputs[0]]
+    x = lowering.graph.values[sums.inputs[0]]
+    weight = lowering.graph.constant[sums.inputs[1]]
+    narrow, residual = node.op.endswith("narrow"), node.op.startswith("requantize_add")
+    other = lowering.graph.values[node.inputs[-1]] if residual else None
+    epilogue = Epilogue(narrow, None if other is None else other.type.dtype.container.name, node.output.type.dtype.container.name)
+    assert isinstance(weight.type.dtype, IntegerType)
+    shape = lowering.image(x.type, sums.origin).shape
+    space = shape[2:] or (1, 1)
+    codes = weight.data.reshape(*weight.data.shape[:2], *(weight.data.shape[2:] or (1, 1)))
+    spec = ConvolutionSpec(
+        batch=lowering.batch,
+        height=space[0],
+        width=space[1],
+        in_channels=shape[1],
+        out_channels=len(codes),
+        kernel=(codes.shape[2], codes.shape[3]),
+        strides=sums.get("strides", (1, 1)),
+        padding=sums.get("padding", (0, 0, 0, 0)),
+        dilation=sums.get("dilation", (1, 1)),
+        groups=sums.get("groups", 1),
+        weight_bits=weight.type.dtype.bits,
+        epilogue=epilogue,
+    )
+    scalars = {**output_scalars(node), Scalar.X_ZERO: zero_of(x)}
+    reads = {"x": x.name}
+    if other is not None:
+        reads["residual"] = other.name
+        scalars[Scalar.RESIDUAL_ZERO] = zero_of(other)
+        scalars[Scalar.RESIDUAL_MULTIPLIER] = node["other_multiplier"]
+    names = ("multiplier", "pre_shift", "lower", "upper")
+    per_channel = [lowering.graph.constant[name] for name in node.inputs[1 : len(node.inputs) - residual]]
+    more = {name: lowering.channel_constant(c) for name, c in zip(names, per_channel, strict=False)}
+    step = lowering.step(node, spec, reads, scalars, **more)
+    bias = lowering.graph.constant[sums.inputs[2]].data if len(sums.inputs) == 3 else np.zeros(len(codes), dtype=np.int32)
+    step.weights = (codes, bias)

@@ -1,0 +1,41 @@
+"""Max and average pooling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcompiler.backend.kernel import PoolSpec, Scalar
+from qcompiler.backend.lowering import Lowering, output_scalars
+from qcompiler.ir.graph import Node
+from qcompiler.ops.operator import zero_of
+from qcompiler.ops.pooling import counted_taps
+
+
+def pool(lowering: Lowering, node: Node) -> None:
+    """Pooling over height and width."""
+    x = lowering.graph.values[node.inputs[0]]
+    source, result = lowering.image(x.type, node.origin), lowering.image(node.output.type, node.origin)
+    average = node.op == "average_pool2d"
+    spec = PoolSpec(
+        kind="average" if average else "max",
+        batch=lowering.batch,
+        height=source.shape[2],
+        width=source.shape[3],
+        channels=source.shape[1],
+        out_height=result.shape[2],
+        out_width=result.shape[3],
+        kernel=node["kernel"],
+        strides=node["strides"],
+        padding=node["padding"],
+        dilation=(1, 1) if average else node["dilation"],
+        in_dtype=source.dtype,
+        out_dtype=result.dtype,
+        counts=counted_taps(node, x.type) if average else ((), ()),
+    )
+    if not average:
+        lowering.step(node, spec, {"x": x.name}, {})
+        return
+    table = np.zeros(max(node["counts"]) + 1, dtype=np.int32)
+    table[list(node["counts"])] = node["multipliers"]
+    scalars = {**output_scalars(node), Scalar.X_ZERO: zero_of(x)}
+    lowering.step(node, spec, {"x": x.name}, scalars, multiplier=lowering.constants.add(table))
