@@ -1,4 +1,4 @@
-"""Turns the mean over height and width into global average pooling.
+"""Turns the mean over height and width into global average pooling, and any other mean into a sum with a factor.
 
 Before:
     %y: f32[N,8] = mean(%x, axes=(2, 3), keepdims=0)  # avgpool
@@ -9,38 +9,34 @@ After:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
-from qcompiler.errors import CompileError
 from qcompiler.ir.graph import Graph, Node, Stage, TensorType, Value
 
 
 @dataclass(frozen=True)
 class CanonicalizeMeans:
-    """Means over one spatial axis become pooling along it; a mean that includes channels is refused (CANON001)."""
+    """Means over one spatial axis become pooling along it."""
 
     name: str = "canonicalize_means"
     requires: Stage = Stage.FLOAT
     gives: Stage = Stage.FLOAT
 
     def __call__(self, graph: Graph) -> Graph:
-        return graph.with_nodes(new for node in graph.nodes for new in self._pooling(graph, node))
+        return graph.with_nodes(new for node in graph.nodes for new in self._canonical(graph, node))
 
     @staticmethod
-    def _pooling(graph: Graph, node: Node) -> list[Node]:
+    def _canonical(graph: Graph, node: Node) -> list[Node]:
         if node.op != "mean":
             return [node]
         x = graph.type_of(node.inputs[0])
+        sizes = x.with_batch(1)
         if len(x.shape) != 4 or not set(node["axes"]) <= {2, 3}:
-            raise CompileError(
-                "CANON001",
-                node.origin or node.output.name,
-                f"the mean of {x} over axes {node['axes']} is not supported: only height and width of a 4-D tensor are",
-                "average over axes 2 and 3, or reshape the tensor so that these are the axes to average",
-            )
-        _, _, height, width = x.with_batch(1)
-        kernel = (height if 2 in node["axes"] else 1, width if 3 in node["axes"] else 1)
-        shape = (*x.shape[:2], height // kernel[0], width // kernel[1])
+            count = prod(sizes[axis] for axis in node["axes"])
+            return [replace(node.with_attributes(factor=1.0 / count), op="sum")]
+        kernel = (sizes[2] if 2 in node["axes"] else 1, sizes[3] if 3 in node["axes"] else 1)
+        shape = (*x.shape[:2], sizes[2] // kernel[0], sizes[3] // kernel[1])
         pooled = Value(f"{node.output.name}.pooled", TensorType(x.dtype, shape))
         if node["keepdims"]:
             pooled = node.output

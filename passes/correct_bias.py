@@ -23,9 +23,8 @@ import numpy as np
 
 from qcompiler.calibrate import BATCH_SIZE, FirstSamples, batches
 from qcompiler.interpret import run_float
-from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage, Value
+from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage, Value, float_constant
 from qcompiler.ops.table import OPERATORS
-from qcompiler.passes.fold_batch_norm import float_constant
 from qcompiler.passes.weight_codes import rounded_weights
 
 if TYPE_CHECKING:
@@ -88,5 +87,5 @@ def rounding_shift(graph: Graph, node: Node, mean: torch.Tensor) -> Array:
     plain = node.with_attributes(clamp=None)
     with torch.no_grad():
         shift = OPERATORS[node.op].run_float(plain, [mean, error]).to(torch.float64)
-    channels: Array = shift.mean(dim=(0, 2, 3) if shift.ndim == 4 else tuple(range(shift.ndim - 1))).numpy()
+    channels: Array = shift.mean(dim=[axis for axis in range(shift.ndim) if axis != 1]).numpy()
     return channels

@@ -30,7 +30,7 @@ class DropIdentities:
         kept: list[Node] = []
         for node in graph.nodes:
             node = rename_inputs(node, renames)
-            if node.op in _MOVES and node.output.type == graph.type_of(node.inputs[0]):
+            if node.op in _MOVES and node.output.type == graph.type_of(node.inputs[0]) and min(node.get("steps", (1,))) > 0:
                 renames[node.output.name] = node.inputs[0]
             else:
                 kept.append(node)

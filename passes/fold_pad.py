@@ -30,8 +30,8 @@ class FoldPad:
     @staticmethod
     def _folded(graph: Graph, node: Node) -> Node:
         pad = graph.producer.get(node.inputs[0]) if node.op == "conv2d" else None
-        if pad is None or pad.op != "pad" or pad["value"] != 0.0 or any(pad["before"][:2]) or any(pad["after"][:2]):
+        if pad is None or pad.op != "pad" or pad["value"] != 0.0 or any(pad["before"][:-2]) or any(pad["after"][:-2]):
             return node
-        amounts = (*pad["before"][2:], *pad["after"][2:])
+        amounts = (*pad["before"][-2:], *pad["after"][-2:])
         padding = tuple(a + b for a, b in zip(node["padding"], amounts, strict=True))
         return replace(node, inputs=(pad.inputs[0], *node.inputs[1:])).with_attributes(padding=padding)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from qcompiler.ir.graph import Graph, Node, Stage
 
-_CLAMPED = ("add", "average_pool2d", "clip", "conv2d", "linear")
+_CLAMPED = ("add", "average_pool2d", "clip", "conv2d", "conv3d", "conv_transpose2d", "linear", "mul", "sub", "sum")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ that it cannot.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -23,7 +24,10 @@ _INT32, _INT64 = IntegerType(32, signed=True).maximum, IntegerType(64, signed=Tr
 
 
 def code_range(graph: Graph, name: str) -> tuple[int, int]:
-    """The smallest and largest ``code - zero`` of an activation."""
+    """The smallest and largest ``code - zero`` of an activation or of a constant operand."""
+    if name in graph.constant:
+        data = graph.constant[name].data
+        return int(data.min(initial=0)), int(data.max(initial=0))
     value = graph.values[name]
     assert isinstance(value.type.dtype, IntegerType)
     zero = value.zero or 0
@@ -46,6 +50,11 @@ def _magnitude(limits: tuple[int, int]) -> int:
 
 def _rounded(total: int, shift: int) -> int:
     return total + (1 << (shift - 1))
+
+
+def _rescaled(total: int, multiplier: int, shift: int) -> list[tuple[str, int, int]]:
+    """Bounds of a sum that is multiplied in 64 bits."""
+    return [("sum", total, _INT32), ("product", _rounded(total * multiplier, shift), _INT64)]
 
 
 def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
@@ -73,16 +82,29 @@ def bounds(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
         return [("partial sum", int(arith.largest_partial_sum(*weight_rows(graph, node)).max()), arith.LARGEST_ACCUMULATOR)]
     if node.op.startswith("requantize"):
         return _accumulated(graph, node)
-    if node.op == "add":
+    if node.op in ("add", "maximum", "minimum"):
         sizes = [_magnitude(code_range(graph, name)) for name in node.inputs]
-        total = sum(size * m for size, m in zip(sizes, node["multipliers"], strict=True))
+        total = sum(size * abs(m) for size, m in zip(sizes, node["multipliers"], strict=True))
         return [("sum", _rounded(total, node["shift"]), _INT32)]
+    if node.op in ("mul", "matmul"):
+        a, b = (_magnitude(code_range(graph, name)) for name in node.inputs)
+        terms = graph.type_of(node.inputs[0]).with_batch(1)[-1] if node.op == "matmul" else 1
+        return _rescaled(a * b * terms, node["multiplier"], node["shift"])
+    if node.op == "sum":
+        sizes = list(graph.type_of(node.inputs[0]).with_batch(1))
+        terms = prod(sizes[axis] for axis in node["axes"])
+        return _rescaled(_magnitude(code_range(graph, node.inputs[0])) * terms, node["multiplier"], node["shift"])
+    if node.op == "resize_linear":
+        parts = prod(node["denominators"])
+        return _rescaled(_magnitude(code_range(graph, node.inputs[0])) * parts, node["multiplier"], node["shift"])
+    if node.op == "prelu":
+        factors = [node["multiplier"], *map(abs, map(int, graph.constant[node.inputs[1]].data))]
+        return _rescaled(_magnitude(code_range(graph, node.inputs[0])), max(factors), node["shift"])
     if node.op == "average_pool2d":
         total = _magnitude(code_range(graph, node.inputs[0])) * node["kernel"][0] * node["kernel"][1]
-        return [("sum", total, _INT32), ("product", _rounded(total * max(node["multipliers"]), node["shift"]), _INT64)]
+        return _rescaled(total, max(node["multipliers"]), node["shift"])
     if node.op == "rescale":
-        size = _magnitude(code_range(graph, node.inputs[0]))
-        return [("product", _rounded(size * node["multiplier"], node["shift"]), _INT64)]
+        return _rescaled(_magnitude(code_range(graph, node.inputs[0])), node["multiplier"], node["shift"])
     return []
 
 
@@ -99,8 +121,14 @@ def _constant_rules(graph: Graph, node: Node) -> list[str]:
     if node.op.startswith("requantize"):
         constant = graph.constant[node.inputs[1]]
         given += [int(constant.data.min()), int(constant.data.max())]
+    if node.op == "add":
+        given = [abs(m) for m in given]  # a subtraction has a negative one
     if not all(0 <= m <= I32.maximum for m in given):
         problems.append(f"multipliers {min(given)} to {max(given)} are not in 0 .. 2^31 - 1")
+    if node.op == "lookup" and isinstance(dtype, IntegerType):
+        table = graph.constant[node.inputs[1]].data
+        if not dtype.minimum <= int(table.min()) <= int(table.max()) <= dtype.maximum:
+            problems.append(f"table entries {table.min()} to {table.max()} are not codes of {dtype}")
     return problems
 
 

@@ -14,7 +14,11 @@ After:
     %y.sum: i32[N,8,4,4] = conv2d(%x, %y.weight, %y.bias, ...)  # conv
     %y: u8[N,8,4,4] scale=0x1.010101p-6 zero=0 = requantize(%y.sum, %y.multiplier, limits=(0, 255), shift=38)  # conv
 
-Errors: QUANT001 an operand of an operator must not be a constant or must be one, QUANT002 an operator has no integer form.
+A function of one tensor becomes a table of its input's codes, whose range is limited to where the function varies. Constants
+that vary along several axes are operands of 16 bits.
+
+Errors: QUANT001 an operand of an operator must not be a constant or must be one, QUANT002 an operator has no integer form,
+QUANT003 a sum has too many terms for 32 bits.
 """
 
 from __future__ import annotations
@@ -27,50 +31,16 @@ import numpy as np
 
 from qcompiler import arith
 from qcompiler.errors import CompileError
-from qcompiler.ir.dtypes import I32, IntegerType
-from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.dtypes import I16, I32, IntegerType
+from qcompiler.ir.graph import WEIGHTED, Array, Attribute, Constant, Graph, Node, Stage, TensorType, Value
+from qcompiler.ops.functions import function_table
 from qcompiler.ops.pooling import counted_taps
-from qcompiler.passes.activation_classes import MOVES, activation_classes
+from qcompiler.passes.activation_classes import MOVES, RANKS
+from qcompiler.passes.activation_codes import SMALLEST_RANGE, Codes, choose_codes, wide_codes
 from qcompiler.passes.weight_codes import weight_codes
 
-HEADROOM: Final = 4.0  # of wide outputs over the calibrated range: 16 bits have precision to spare, saturated logits tie
-SMALLEST_RANGE: Final = 2.0**-20
-ADD_MULTIPLIER_BITS: Final = 21  # 9-bit differences times 21 bits, twice, and the rounding term fit int32
-ADD_MAXIMUM_SHIFT: Final = 29
-
-
-@dataclass(frozen=True)
-class Codes:
-    """How a class of values is coded."""
-
-    dtype: IntegerType
-    scale: float
-    zero: int
-
-    def code(self, real: float) -> int:
-        """The code nearest to ``real``, within the type."""
-        if math.isinf(real):
-            return self.dtype.minimum if real < 0 else self.dtype.maximum
-        return min(max(math.floor(real / self.scale + 0.5) + self.zero, self.dtype.minimum), self.dtype.maximum)
-
-    def limits(self, clamp: tuple[float, float] | None) -> tuple[int, int]:
-        """The smallest and largest output code under a float clamp."""
-        low, high = clamp or (-math.inf, math.inf)
-        return self.code(low), self.code(high)
-
-
-def affine_codes(low: float, high: float, bits: int) -> Codes:
-    """Unsigned codes with a zero point for ``low <= 0 <= high``."""
-    dtype = IntegerType(bits, signed=False)
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = max(high - low, SMALLEST_RANGE) / dtype.maximum
-    return Codes(dtype, scale, min(max(math.floor(-low / scale + 0.5), 0), dtype.maximum))
-
-
-def wide_codes(low: float, high: float, bits: int) -> Codes:
-    """Signed codes with zero point 0 and headroom, for outputs of 16 or 32 bits."""
-    dtype = IntegerType(bits, signed=True)
-    return Codes(dtype, max(-low, high, SMALLEST_RANGE) * HEADROOM / dtype.maximum, 0)
+LARGEST_FACTOR: Final = 2.0**29  # output steps per input step: beyond it everything saturates
+LARGEST_TERM: Final = 2.0**27  # output steps that one operand of an addition may be worth
 
 
 @dataclass(frozen=True)
@@ -86,21 +56,24 @@ class Quantize:
         return _Quantizer(graph, self.output_bits).run()
 
 
-def choose_codes(graph: Graph, output_bits: int) -> dict[str, Codes]:
-    """The codes of every value: one choice per class; a class that only leaves the network is wide."""
-    chosen: dict[str, Codes] = {}
-    for group in activation_classes(graph):
-        ranges = [r for r in (graph.values[name].range for name in group) if r is not None]
-        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-        computed = all(name in graph.producer for name in group)
-        read = any(node.op not in MOVES for name in group for node in graph.consumers[name])
-        leaves = any(name in graph.outputs for name in group)
-        if leaves and computed and not read and output_bits > 8:
-            codes = wide_codes(low, high, output_bits)
-        else:
-            codes = affine_codes(low, high, graph.values[group[0]].bits or 8)
-        chosen.update(dict.fromkeys(group, codes))
-    return chosen
+def addition_multipliers(factors: Array, sizes: Array) -> tuple[Array, int]:
+    """Whole multipliers and a shift (1 to 30) for ``sum(code * factor)`` with every intermediate within int32.
+
+    ``factors`` float64: output steps per code, of any sign; ``sizes``: the largest magnitude of each operand's codes.
+    """
+    factors = np.clip(factors, -LARGEST_TERM / sizes, LARGEST_TERM / sizes)
+    span = float((np.abs(factors) * sizes).sum()) * 1.001 + 0.5
+    shift = min(math.floor(math.log2(I32.maximum / span)), 30)
+    while True:
+        multipliers = np.floor(np.ldexp(factors, shift) + 0.5).astype(np.int64)
+        if int((np.abs(multipliers) * sizes).sum()) + (1 << (shift - 1)) <= I32.maximum or shift == 1:
+            return multipliers, shift
+        shift -= 1
+
+
+def dyadic(factors: Array) -> tuple[Array, int]:
+    """Multipliers and shift of factors that are not negative; what would saturate anyway is limited."""
+    return arith.dyadic(np.minimum(factors, LARGEST_FACTOR), arith.MULTIPLIER_BITS)
 
 
 @dataclass
@@ -125,17 +98,28 @@ class _Quantizer:
                         self._requantize(node)
                 case "add" if node.output.name in fused.values():
                     self._requantize_add(node, next(name for name in node.inputs if fused.get(name) == node.output.name))
-                case "add":
+                case "add" | "sub" | "maximum" | "minimum":
                     self._add(node)
+                case "mul" | "matmul":
+                    self._multiply(node)
                 case "average_pool2d":
                     self._average(node)
+                case "sum":
+                    self._sum(node)
+                case "prelu":
+                    self._prelu(node)
                 case "clip":
                     self._rescale(node, node.inputs[0], self._coded(node.output), node["clamp"])
-                case "max_pool2d" | "reshape" | "slice":
-                    self.nodes.append(replace(node, outputs=(self._coded(node.output),)))
-                case "pad":
-                    code = self.codes[node.output.name].code(node["value"])
-                    self.nodes.append(replace(node, outputs=(self._coded(node.output),)).with_attributes(value=None, code=code))
+                case "function":
+                    self._lookup(node)
+                case "concat":
+                    self._concat(node)
+                case "embedding":
+                    self._embedding(node)
+                case "resize_linear":
+                    self._resize(node)
+                case op if op in (*MOVES, *RANKS):
+                    self._move(node)
                 case _:
                     raise CompileError(
                         "QUANT002", node.origin or node.output.name, f"{node.op} has no integer form", "replace the layer"
@@ -162,7 +146,7 @@ class _Quantizer:
                 "QUANT001",
                 node.origin or node.output.name,
                 f"operand {index} of {node.op} must be {kind}",
-                "give weights as parameters; additions of constants must be one number per channel",
+                "give weights as parameters of the model",
             )
         return name
 
@@ -174,7 +158,8 @@ class _Quantizer:
         fit = [
             name
             for name in node.inputs
-            if (source := self.graph.producer.get(name)) is not None
+            if all(i in self.graph.values for i in node.inputs)
+            and (source := self.graph.producer.get(name)) is not None
             and source.op in WEIGHTED
             and source.get("clamp") is None
             and self.graph.uses(name) == 1
@@ -201,7 +186,7 @@ class _Quantizer:
 
     def _requantize(self, node: Node) -> None:
         name, codes = node.output.name, self.codes[node.output.name]
-        multiplier, shift = arith.dyadic(self.units[name] / codes.scale, arith.MULTIPLIER_BITS)
+        multiplier, shift = dyadic(self.units[name] / codes.scale)
         inputs = (f"{name}.sum", self._constant(f"{name}.multiplier", multiplier))
         attributes = (("limits", codes.limits(node.get("clamp"))), ("shift", shift))
         self.nodes.append(Node("requantize", inputs, (self._coded(node.output),), attributes, node.origin))
@@ -210,7 +195,7 @@ class _Quantizer:
         codes = self.codes[node.output.name]
         (other,) = (i for i in node.inputs if i != accumulated)
         factors = np.append(self.units[accumulated], self.codes[other].scale) / codes.scale
-        multiplier, shift = arith.dyadic(factors, arith.MULTIPLIER_BITS)
+        multiplier, shift = dyadic(factors)
         inputs = (f"{accumulated}.sum", self._constant(f"{accumulated}.multiplier", multiplier[:-1]), other)
         attributes = (
             ("limits", codes.limits(node.get("clamp"))),
@@ -219,28 +204,134 @@ class _Quantizer:
         )
         self.nodes.append(Node("requantize_add", inputs, (self._coded(node.output),), attributes, node.origin))
 
+    def _binary_operands(self, node: Node) -> tuple[tuple[str, ...], list[float], list[int]]:
+        """Names, scales and the largest codes of two operands, of which one may be a constant."""
+        names, scales, sizes = [], [], []
+        for name in node.inputs:
+            if name in self.graph.constant:
+                name, scale = self._constant_operand(node, name)
+                size = I16.maximum
+            else:
+                codes = self.codes[name]
+                scale, size = codes.scale, max(codes.zero - codes.dtype.minimum, codes.dtype.maximum - codes.zero)
+            names.append(name)
+            scales.append(scale)
+            sizes.append(size)
+        return tuple(names), scales, sizes
+
+    def _constant_operand(self, node: Node, name: str) -> tuple[str, float]:
+        """A constant as codes of 16 bits with the result's rank, and their scale."""
+        data = self.graph.constant[name].data.astype(np.float64)
+        data = data.reshape((1,) * (len(node.output.type.shape) - data.ndim) + data.shape)
+        scale = max(float(np.abs(data).max(initial=0.0)), SMALLEST_RANGE) / I16.maximum
+        codes = np.floor(data / scale + 0.5)
+        return self._constant(f"{node.output.name}.{name}", codes, I16, np.array([scale])), scale
+
+    def _append(self, node: Node, op: str, inputs: tuple[str, ...], **attributes: Attribute) -> None:
+        """A node that ends in a rounding, with the limits of the result's codes under the node's clamp."""
+        limits = self.codes[node.output.name].limits(node.get("clamp"))
+        kept = tuple((k, v) for k, v in node.attributes if k not in ("clamp", "factor", "expression"))
+        made = Node(op, inputs, (self._coded(node.output),), kept, node.origin)
+        self.nodes.append(made.with_attributes(limits=limits, **attributes))
+
     def _add(self, node: Node) -> None:
-        codes = self.codes[node.output.name]
-        operands = [self._operand(node, index, constant=False) for index in (0, 1)]
-        if self.graph.type_of(operands[0]).shape != self.graph.type_of(operands[1]).shape:
-            shapes = " and ".join(str(self.graph.type_of(name)) for name in operands)
-            raise CompileError(
-                "QUANT002", node.origin or node.output.name, f"add of {shapes} broadcasts", "add tensors of equal shapes"
-            )
-        factors = np.array([self.codes[name].scale for name in operands]) / codes.scale
-        multipliers, shift = arith.dyadic(factors, ADD_MULTIPLIER_BITS, ADD_MAXIMUM_SHIFT)
-        attributes = (
-            ("limits", codes.limits(node.get("clamp"))),
-            ("multipliers", tuple(map(int, multipliers))),
-            ("shift", shift),
-        )
-        self.nodes.append(Node("add", node.inputs, (self._coded(node.output),), attributes, node.origin))
+        """Sums, differences and extremes of two tensors."""
+        names, scales, sizes = self._binary_operands(node)
+        signs = (1.0, -1.0 if node.op == "sub" else 1.0)
+        factors = np.array(scales) * signs / self.codes[node.output.name].scale
+        multipliers, shift = addition_multipliers(factors, np.array(sizes))
+        op = "add" if node.op == "sub" else node.op
+        self._append(node, op, names, multipliers=tuple(map(int, multipliers)), shift=shift)
+
+    def _multiply(self, node: Node) -> None:
+        """Products of two tensors, element by element or as matrices."""
+        names, scales, sizes = self._binary_operands(node)
+        if node.op == "matmul":
+            depth = self.graph.type_of(node.inputs[0]).shape[-1]
+            assert isinstance(depth, int)
+            self._require_room(node, depth, sizes[0] * sizes[1])
+        multiplier, shift = dyadic(np.array([scales[0] * scales[1] / self.codes[node.output.name].scale]))
+        self._append(node, node.op, names, multiplier=int(multiplier[0]), shift=shift)
+
+    def _require_room(self, node: Node, terms: int, largest: int) -> None:
+        if terms * largest > I32.maximum:
+            problem = f"a sum of {terms} terms of up to {largest} does not fit 32 bits"
+            remedy = "split it into smaller sums in the model"
+            raise CompileError("QUANT003", node.origin or node.output.name, problem, remedy)
+
+    def _sum(self, node: Node) -> None:
+        x = self.codes[self._operand(node, 0, constant=False)]
+        sizes = self.graph.type_of(node.inputs[0]).with_batch(1)
+        self._require_room(node, math.prod(sizes[axis] for axis in node["axes"]), x.dtype.maximum - x.dtype.minimum)
+        factor = node.get("factor", 1.0) * x.scale / self.codes[node.output.name].scale
+        multiplier, shift = dyadic(np.array([factor]))
+        self._append(node, "sum", node.inputs, multiplier=int(multiplier[0]), shift=shift)
+
+    def _prelu(self, node: Node) -> None:
+        x, name = self.codes[self._operand(node, 0, constant=False)], node.output.name
+        slope = self.graph.constant[self._operand(node, 1, constant=True)].data.astype(np.float64)
+        shape = node.output.type.with_batch(1)
+        slope = np.broadcast_to(slope, shape[1] if len(shape) > 1 else 1)
+        unit = x.scale / self.codes[name].scale
+        multipliers, shift = dyadic(unit * np.append(np.abs(slope), 1.0))
+        negative = self._constant(f"{name}.negative", multipliers[:-1] * np.where(slope < 0, -1, 1))
+        self._append(node, "prelu", (node.inputs[0], negative), multiplier=int(multipliers[-1]), shift=shift)
+
+    def _lookup(self, node: Node) -> None:
+        x, y = self.codes[self._operand(node, 0, constant=False)], self.codes[node.output.name]
+        table = function_table(node["expression"], x.dtype, x.scale, x.zero, y.dtype, y.scale, y.zero)
+        inputs = (node.inputs[0], self._constant(f"{node.output.name}.table", table, y.dtype))
+        attributes = (("expression", node["expression"]),)
+        self.nodes.append(Node("lookup", inputs, (self._coded(node.output),), attributes, node.origin))
+
+    def _concat(self, node: Node) -> None:
+        """Parts with other codes than the whole are rescaled first."""
+        output, codes = self._coded(node.output), self.codes[node.output.name]
+        names: list[str] = []
+        for index, name in enumerate(node.inputs):
+            if name in self.graph.constant:
+                data = np.floor(self.graph.constant[name].data.astype(np.float64) / codes.scale + 0.5) + codes.zero
+                data = np.clip(data, codes.dtype.minimum, codes.dtype.maximum)
+                name = self._constant(f"{node.output.name}.{name}", data, codes.dtype, np.array([codes.scale]))
+            elif self.codes[name] != codes:
+                type_ = TensorType(codes.dtype, self.graph.type_of(name).shape)
+                part = Value(f"{node.output.name}.part{index}", type_, scale=codes.scale, zero=codes.zero)
+                self._rescale(node, name, part, None)
+                name = part.name
+            names.append(name)
+        self.nodes.append(replace(node, inputs=tuple(names), outputs=(output,)))
+
+    def _embedding(self, node: Node) -> None:
+        table, codes = self.graph.constant[self._operand(node, 1, constant=True)], self.codes[node.output.name]
+        data = np.floor(table.data.astype(np.float64) / codes.scale + 0.5) + codes.zero
+        data = np.clip(data, codes.dtype.minimum, codes.dtype.maximum)
+        name = self._constant(f"{node.output.name}.table", data, codes.dtype, np.array([codes.scale]))
+        indices = self._operand(node, 0, constant=False)
+        if self.codes[indices].dtype != I32:
+            problem = "the indices are computed in the model; only indices that are inputs of the model are supported"
+            raise CompileError("QUANT002", node.origin or node.output.name, problem, "compute them outside of the model")
+        self.nodes.append(replace(node, inputs=(indices, name), outputs=(self._coded(node.output),)))
+
+    def _move(self, node: Node) -> None:
+        """What works on codes as on floats; padding is a code, indices stay."""
+        moved = replace(node, outputs=(self._coded(node.output),))
+        if node.op == "pad":
+            moved = moved.with_attributes(value=None, code=self.codes[node.output.name].code(node["value"]))
+        self.constants.update((name, self.graph.constant[name]) for name in node.inputs[1:])
+        self.nodes.append(moved)
+
+    def _resize(self, node: Node) -> None:
+        parts, codes = math.prod(node["denominators"]), self.codes[node.output.name]
+        self._require_room(node, parts, codes.dtype.maximum - codes.dtype.minimum)
+        multiplier, shift = dyadic(np.array([1.0 / parts]))
+        changed = node.with_attributes(multiplier=int(multiplier[0]), shift=shift)
+        self.nodes.append(replace(changed, outputs=(self._coded(node.output),)))
 
     def _average(self, node: Node) -> None:
         x, codes = self.codes[node.inputs[0]], self.codes[node.output.name]
         rows, columns = counted_taps(node, self.graph.type_of(node.inputs[0]))
         counts = tuple(sorted({r * c for r in rows for c in columns}))
-        multipliers, shift = arith.dyadic(x.scale / codes.scale / np.array(counts), arith.MULTIPLIER_BITS)
+        multipliers, shift = dyadic(x.scale / codes.scale / np.array(counts))
         changed = node.with_attributes(
             clamp=None,
             counts=counts,
@@ -254,7 +345,7 @@ class _Quantizer:
         assert output.scale is not None
         assert output.zero is not None
         assert isinstance(output.type.dtype, IntegerType)
-        multiplier, shift = arith.dyadic(np.array([self.codes[x].scale / output.scale]), arith.MULTIPLIER_BITS)
+        multiplier, shift = dyadic(np.array([self.codes[x].scale / output.scale]))
         limits = Codes(output.type.dtype, output.scale, output.zero).limits(clamp)
         attributes = (("limits", limits), ("multiplier", int(multiplier[0])), ("shift", shift))
         self.nodes.append(Node("rescale", (x,), (output,), attributes, node.origin))

@@ -38,6 +38,15 @@ class Arithmetic(Protocol):
     def power(self, exponent: Any, like: Any) -> Any:
         """``1 << exponent`` in the type of ``like``."""
 
+    def maximum(self, a: Any, b: Any) -> Any:
+        """The larger of two numbers."""
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        """The smaller of two numbers."""
+
+    def select(self, condition: Any, a: Any, b: Any) -> Any:
+        """``a`` where ``condition`` holds, else ``b``."""
+
 
 class NumpyArithmetic:
     """The contract on int64 arrays: no intermediate of it can overflow."""
@@ -50,6 +59,15 @@ class NumpyArithmetic:
 
     def power(self, exponent: Any, like: Any) -> Any:
         return np.left_shift(np.int64(1), np.asarray(exponent, dtype=np.int64))
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return np.maximum(a, b)
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        return np.minimum(a, b)
+
+    def select(self, condition: Any, a: Any, b: Any) -> Any:
+        return np.where(condition, a, b)
 
 
 NUMPY: Final = NumpyArithmetic()
@@ -104,6 +122,21 @@ def requantize_add_narrow(
 def add(a: Any, a_multiplier: Any, b: Any, b_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:
     """``clamp((a * m1 + b * m2 + (1 << (s-1))) >> s) + z, lo, hi)`` of zero-free codes, within int32."""
     return math_.clamp(round_shift(a * a_multiplier + b * b_multiplier, shift, math_) + zero, lo, hi)
+
+
+def extremum(
+    a: Any, a_multiplier: Any, b: Any, b_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic,
+    largest: bool,
+) -> Any:  # fmt: skip
+    """The larger (or smaller) of two zero-free codes, each times its multiplier, rounded once as :func:`add` does; int32."""
+    choose = math_.maximum if largest else math_.minimum
+    chosen = choose(a * a_multiplier, b * b_multiplier)
+    return math_.clamp(round_shift(chosen, shift, math_) + zero, lo, hi)
+
+
+def prelu(x: Any, multiplier: Any, negative: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:
+    """:func:`requantize` of a zero-free code by ``multiplier``, or by ``negative`` (of any sign) where it is below 0."""
+    return requantize(x, math_.select(x < 0, negative, multiplier), shift, zero, lo, hi, math_)
 
 
 def dyadic(

@@ -9,19 +9,22 @@ from typing import Any, Final
 from qcompiler.bits import Bits
 from qcompiler.calibrate import Calibrate, FirstSamples
 from qcompiler.ir.graph import Graph, Stage
+from qcompiler.passes.absorb_affine import AbsorbAffine
 from qcompiler.passes.allocate_bits import AllocateBits
 from qcompiler.passes.canonicalize_means import CanonicalizeMeans
 from qcompiler.passes.correct_bias import CorrectBias
+from qcompiler.passes.decompose_layers import DecomposeLayers
 from qcompiler.passes.drop_identities import DropIdentities
-from qcompiler.passes.fold_batch_norm import FoldBatchNorm
-from qcompiler.passes.fold_bias import FoldBias
+from qcompiler.passes.fold_affine import FoldAffine
 from qcompiler.passes.fold_constants import FoldConstants
 from qcompiler.passes.fold_pad import FoldPad
 from qcompiler.passes.fuse_activations import FuseActivations
+from qcompiler.passes.fuse_functions import FuseFunctions
 from qcompiler.passes.graph_pass import Pass, run_passes
 from qcompiler.passes.narrow_requantization import NarrowRequantization
 from qcompiler.passes.prove_overflow import ProveOverflow
 from qcompiler.passes.quantize import Quantize
+from qcompiler.passes.simplify_moves import SimplifyMoves
 from qcompiler.progress import Progress
 
 STAGES: Final = (Stage.FLOAT, Stage.CALIBRATED, Stage.ALLOCATED, Stage.INTEGER)
@@ -44,11 +47,15 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
     return (
         DropIdentities(),
         FoldConstants(),
+        SimplifyMoves(),
         CanonicalizeMeans(),
-        FoldBatchNorm(),
-        FoldBias(),
+        FuseFunctions(),
+        FoldAffine(),
+        AbsorbAffine(),
         FoldPad(),
         FuseActivations(),
+        DecomposeLayers(),
+        SimplifyMoves(),
         Calibrate(settings.calibration, settings.observer, settings.samples, settings.progress),
         AllocateBits(settings.pins),
         CorrectBias(settings.samples, settings.calibration),

@@ -123,7 +123,8 @@ def layer_reports(graph: Graph, errors: Mapping[str, float]) -> tuple[LayerRepor
 
 
 def _layer(graph: Graph, node: Node, errors: Mapping[str, float]) -> LayerReport:
-    operation, first, weight_bits, weight_bytes, macs = node.op, node.inputs[0], None, None, 0
+    operation, weight_bits, weight_bytes, macs = node.op, None, None, 0
+    first = next(name for name in node.inputs if name in graph.values)
     if node.op.startswith("requantize"):
         sums = graph.producer[node.inputs[0]]
         operation = sums.op + ("+add" if "add" in node.op else "")

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import networkx
 import numpy as np
 
-from qcompiler.ir.dtypes import DType
+from qcompiler.ir.dtypes import F32, DType
 
 BATCH: Final = "N"
 WEIGHTED: Final = ("conv2d", "linear")
@@ -98,6 +98,11 @@ class Constant:
 
     def __hash__(self) -> int:
         return hash((self.name, self.type, self.bits))
+
+
+def float_constant(name: str, data: Array) -> Constant:
+    """A float32 constant; the data is copied."""
+    return Constant(name, TensorType(F32, tuple(data.shape)), np.array(data, dtype=np.float32, order="C"))
 
 
 def _same(a: Array | None, b: Array | None) -> bool:

@@ -1,12 +1,14 @@
 """conv2d: float with an optional fused clamp, or raw codes to int32 accumulators.
 
+Of a tensor ``[N,C,D,H,W]`` every depth slice is convolved on its own.
+
 Integer stage: ``acc = sum over taps of code(x) * code(w) + bias``. Codes are raw: the bias constant already carries
 ``-zero(x) * sum(w)``, and padding taps read the code ``zero(x)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +32,8 @@ class Convolution2d(Operator):
     def infer(self, node: Node, operands: Sequence[Operand]) -> TensorType:
         require(len(operands) in (2, 3), f"conv2d takes 2 or 3 operands, not {len(operands)}")
         x, weight = operands[0].type, operands[1].type
-        require(len(x.shape) == 4 and len(weight.shape) == 4, f"conv2d needs operands of rank 4, not {x} and {weight}")
+        ranks = len(x.shape), len(weight.shape)
+        require(ranks in ((4, 4), (5, 4)), f"conv2d needs an image of rank 4 or 5 and weights of rank 4, not {x} and {weight}")
         groups = node["groups"]
         out_channels, in_channels, kernel_height, kernel_width = weight.with_batch(0)
         require(x.shape[1] == in_channels * groups, f"conv2d: {x} does not have {groups} groups of {in_channels} channels")
@@ -38,10 +41,10 @@ class Convolution2d(Operator):
         if len(operands) == 3:
             require(operands[2].type.shape == (out_channels,), f"conv2d: the bias {operands[2].type} is not [{out_channels}]")
         top, left, bottom, right = node["padding"]
-        height = window_size(x.shape[2], top, bottom, kernel_height, node["strides"][0], node["dilation"][0])
-        width = window_size(x.shape[3], left, right, kernel_width, node["strides"][1], node["dilation"][1])
+        height = window_size(x.shape[-2], top, bottom, kernel_height, node["strides"][0], node["dilation"][0])
+        width = window_size(x.shape[-1], left, right, kernel_width, node["strides"][1], node["dilation"][1])
         floating = isinstance(x.dtype, FloatType)
-        return TensorType(F32 if floating else I32, (x.shape[0], out_channels, height, width))
+        return TensorType(F32 if floating else I32, (x.shape[0], out_channels, *x.shape[2:-2], height, width))
 
     @override
     def run_float(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -50,6 +53,9 @@ class Convolution2d(Operator):
         from qcompiler.ops.clip import clamp_float
 
         x, weight, *bias = inputs
+        if x.ndim == 5:
+            y = self.run_float(node, [x.transpose(1, 2).flatten(0, 1), weight, *bias])
+            return y.reshape(len(x), x.shape[2], *y.shape[1:]).transpose(1, 2)
         top, left, bottom, right = node["padding"]
         padding = (top, left)
         if (top, left) != (bottom, right):
@@ -60,10 +66,19 @@ class Convolution2d(Operator):
     @override
     def run_integer(self, node: Node, operands: Sequence[Operand], inputs: Sequence[Array]) -> Array:
         x, weight, *bias = inputs
+        if x.ndim == 5:
+            return by_slice(x, lambda images: self.run_integer(node, operands, [images, weight, *bias]))
         top, left, bottom, right = node["padding"]
         x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=zero_of(operands[0]))
         total = convolve(x, weight, node["strides"], node["dilation"], node["groups"])
         return total + bias[0][None, :, None, None] if bias else total
+
+
+def by_slice(x: Array, run: Callable[[Array], Array]) -> Array:
+    """``run`` over the depth slices of ``[N,C,D,H,W]``, as images of a larger batch."""
+    n, _, depth = x.shape[:3]
+    y = run(np.moveaxis(x, 2, 1).reshape(n * depth, x.shape[1], *x.shape[3:]))
+    return np.moveaxis(y.reshape(n, depth, *y.shape[1:]), 1, 2)
 
 
 def exact_float(weight: Array, largest_input: int) -> type[np.floating[Any]]:

@@ -1,4 +1,7 @@
-"""linear: ``x @ weight.T + bias`` over the last axis; integer stage as for conv2d."""
+"""linear: ``x @ weight.T + bias`` over the last axis; integer stage as for conv2d, for rank 2 alone.
+
+A pass makes 1x1 convolutions of linear layers over more axes.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,11 @@ class Linear(Operator):
         x, weight = operands[0].type, operands[1].type
         require(len(weight.shape) == 2, f"linear: the weight {weight} is not of rank 2")
         require(bool(x.shape) and x.shape[-1] == weight.shape[1], f"linear: {x} does not end in {weight.shape[1]} features")
+        integer = not isinstance(x.dtype, FloatType)
+        require(not integer or len(x.shape) == 2, f"linear: {x} is not of rank 2")
         if len(operands) == 3:
             require(operands[2].type.shape == weight.shape[:1], f"linear: the bias {operands[2].type} is not [{weight.shape[0]}]")
-        return TensorType(F32 if isinstance(x.dtype, FloatType) else I32, (*x.shape[:-1], weight.shape[0]))
+        return TensorType(I32 if integer else F32, (*x.shape[:-1], weight.shape[0]))
 
     @override
     def run_float(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Max and average pooling over space, and mean (which canonicalization turns into average pooling).
+"""Max and average pooling over height and width; of ``[N,C,D,H,W]`` every depth slice on its own.
 
 Max pooling pads with the smallest code; average pooling sums ``x - zero`` over the counted taps and multiplies by a
 multiplier of a table indexed by their number.
@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from qcompiler import arith
 from qcompiler.ir.dtypes import FloatType, IntegerType
-from qcompiler.ir.graph import Array, Node, Stage, TensorType
+from qcompiler.ir.graph import Array, Node, TensorType
+from qcompiler.ops.convolution import by_slice
 from qcompiler.ops.operator import ALL_STAGES, Operand, Operator, require, window_size, zero_of
 
 if TYPE_CHECKING:
@@ -23,33 +24,33 @@ if TYPE_CHECKING:
 
 def pooled_shape(node: Node, x: TensorType, dilation: tuple[int, int]) -> TensorType:
     """The shape after pooling; padding is top, left, bottom, right."""
-    require(len(x.shape) == 4, f"{node.op} needs an operand of rank 4, not {x}")
+    require(len(x.shape) in (4, 5), f"{node.op} needs an operand of rank 4 or 5, not {x}")
     (kh, kw), (sh, sw), (top, left, bottom, right) = node["kernel"], node["strides"], node["padding"]
     require(max(top, bottom) < kh * dilation[0] and max(left, right) < kw * dilation[1], f"{node.op}: padding exceeds the window")
     ceil_mode = bool(node.get("ceil_mode", 0))
-    height = window_size(x.shape[2], top, bottom, kh, sh, dilation[0], ceil_mode)
-    width = window_size(x.shape[3], left, right, kw, sw, dilation[1], ceil_mode)
-    return TensorType(x.dtype, (*x.shape[:2], height, width))
+    height = window_size(x.shape[-2], top, bottom, kh, sh, dilation[0], ceil_mode)
+    width = window_size(x.shape[-1], left, right, kw, sw, dilation[1], ceil_mode)
+    return TensorType(x.dtype, (*x.shape[:-2], height, width))
 
 
 def counted_taps(node: Node, x: TensorType) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """How many rows (columns) every output row (column) of an average pooling counts; their product is the divisor."""
     (kh, kw), (sh, sw), (top, left, bottom, right) = node["kernel"], node["strides"], node["padding"]
     out = pooled_shape(node, x, (1, 1)).with_batch(1)
-    _, _, height, width = x.with_batch(1)
+    height, width = x.with_batch(1)[-2:]
     include = bool(node.get("count_include_pad", 0))
 
     def along(size: int, out_size: int, kernel: int, stride: int, before: int, after: int) -> tuple[int, ...]:
         low, high = (-before, size + after) if include else (0, size)
         return tuple(min(o * stride - before + kernel, high) - max(o * stride - before, low) for o in range(out_size))
 
-    return along(height, out[2], kh, sh, top, bottom), along(width, out[3], kw, sw, left, right)
+    return along(height, out[-2], kh, sh, top, bottom), along(width, out[-1], kw, sw, left, right)
 
 
 def windows(node: Node, x: Array, fill: int, dilation: tuple[int, int], out_shape: tuple[int, ...]) -> Array:
     """Every window of a padded ``[N,C,H,W]`` as ``[N,C,OH,OW,KH,KW]`` (a view)."""
     (kh, kw), (sh, sw), (top, left, _, _) = node["kernel"], node["strides"], node["padding"]
-    oh, ow = out_shape[2:]
+    oh, ow = out_shape[-2:]
     below = max(0, (oh - 1) * sh + dilation[0] * (kh - 1) + 1 - top - x.shape[2])
     behind = max(0, (ow - 1) * sw + dilation[1] * (kw - 1) + 1 - left - x.shape[3])
     x = np.pad(x, ((0, 0), (0, 0), (top, below), (left, behind)), constant_values=fill)
@@ -65,14 +66,14 @@ def _float_windows(node: Node, x: torch.Tensor, fill: float, dilation: tuple[int
 
     (kh, kw), (sh, sw), (top, left, bottom, right) = node["kernel"], node["strides"], node["padding"]
     ceil_mode = bool(node.get("ceil_mode", 0))
-    oh = window_size(x.shape[2], top, bottom, kh, sh, dilation[0], ceil_mode)
-    ow = window_size(x.shape[3], left, right, kw, sw, dilation[1], ceil_mode)
-    below = max(0, (oh - 1) * sh + dilation[0] * (kh - 1) + 1 - top - x.shape[2])
-    behind = max(0, (ow - 1) * sw + dilation[1] * (kw - 1) + 1 - left - x.shape[3])
+    oh = window_size(x.shape[-2], top, bottom, kh, sh, dilation[0], ceil_mode)
+    ow = window_size(x.shape[-1], left, right, kw, sw, dilation[1], ceil_mode)
+    below = max(0, (oh - 1) * sh + dilation[0] * (kh - 1) + 1 - top - x.shape[-2])
+    behind = max(0, (ow - 1) * sw + dilation[1] * (kw - 1) + 1 - left - x.shape[-1])
     x = functional.pad(x, (left, behind, top, below), value=fill)
     rows = [(r * dilation[0], (oh - 1) * sh + 1) for r in range(kh)]
     columns = [(c * dilation[1], (ow - 1) * sw + 1) for c in range(kw)]
-    return torch.stack([x[:, :, r : r + h : sh, c : c + w : sw] for r, h in rows for c, w in columns], dim=-1)
+    return torch.stack([x[..., r : r + h : sh, c : c + w : sw] for r, h in rows for c, w in columns], dim=-1)
 
 
 class MaxPool2d(Operator):
@@ -93,6 +94,8 @@ class MaxPool2d(Operator):
     def run_integer(self, node: Node, operands: Sequence[Operand], inputs: Sequence[Array]) -> Array:
         dtype = operands[0].type.dtype
         assert isinstance(dtype, IntegerType)
+        if inputs[0].ndim == 5:
+            return by_slice(inputs[0], lambda images: self.run_integer(node, operands, [images]))
         out = node.output.type.with_batch(len(inputs[0]))
         result: Array = windows(node, inputs[0], dtype.minimum, node["dilation"], out).max(axis=(-1, -2))
         return result
@@ -125,6 +128,8 @@ class AveragePool2d(Operator):
     @override
     def run_integer(self, node: Node, operands: Sequence[Operand], inputs: Sequence[Array]) -> Array:
         (x,), zero = inputs, zero_of(operands[0])
+        if x.ndim == 5:
+            return by_slice(x, lambda images: self.run_integer(node, operands, [images]))
         out = node.output.type.with_batch(len(x))
         total = windows(node, x - zero, 0, (1, 1), out).sum(axis=(-1, -2))
         table = np.zeros(max(node["counts"]) + 1, dtype=np.int64)
@@ -133,23 +138,3 @@ class AveragePool2d(Operator):
         lo, hi = node["limits"]
         result: Array = arith.requantize(total, multiplier, node["shift"], node.output.zero or 0, lo, hi, arith.NUMPY)
         return result
-
-
-class Mean(Operator):
-    """``mean(x, axes=, keepdims=)`` over axes other than the batch."""
-
-    name = "mean"
-    stages = frozenset({Stage.FLOAT})
-
-    @override
-    def infer(self, node: Node, operands: Sequence[Operand]) -> TensorType:
-        x = operands[0].type
-        axes = node["axes"]
-        require(all(0 < a < len(x.shape) for a in axes), f"mean over axes {axes} of {x}: the batch cannot be averaged")
-        if node["keepdims"]:
-            return TensorType(x.dtype, tuple(1 if i in axes else d for i, d in enumerate(x.shape)))
-        return TensorType(x.dtype, tuple(d for i, d in enumerate(x.shape) if i not in axes))
-
-    @override
-    def run_float(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        return inputs[0].mean(dim=node["axes"], keepdim=bool(node["keepdims"]))

@@ -1,6 +1,7 @@
 """From int32 accumulators (or codes of another scale) to output codes: the formulas stand in ``arith``.
 
-``multiplier`` is int32[channels]; ``shift`` and ``limits=(lo, hi)`` are attributes; the output's zero point is its value's.
+``multiplier`` is int32[channels], along axis 1; ``shift`` and ``limits=(lo, hi)`` are attributes; the output's zero point is
+its value's.
 The narrow forms add ``pre_shift``, ``lower`` and ``upper``, int32[channels] each.
 """
 
@@ -29,7 +30,7 @@ class _FromAccumulator(Operator):
         require(len(operands) == expected, f"{self.name} takes {expected} operands, not {len(operands)}")
         accumulator = operands[0].type
         require(accumulator.dtype == I32, f"{self.name} reads int32 accumulators, not {accumulator}")
-        channels = accumulator.shape[1 if len(accumulator.shape) == 4 else -1]
+        channels = accumulator.shape[1]
         for operand in operands[1 : 1 + self.constants]:
             require(operand.type == TensorType(I32, (channels,)), f"{self.name}: {operand.type} is not i32[{channels}]")
         if self.residual:
@@ -41,7 +42,7 @@ class _FromAccumulator(Operator):
     def _arguments(self, inputs: Sequence[Array], operands: Sequence[Operand]) -> list[Array]:
         """Accumulator, per-channel constants along the channel axis, zero-free residual."""
         accumulator = inputs[0]
-        shape = (1, -1, 1, 1) if accumulator.ndim == 4 else (-1,)
+        shape = (1, -1, *[1] * (accumulator.ndim - 2))
         arguments = [accumulator, *(c.reshape(shape) for c in inputs[1 : 1 + self.constants])]
         return [*arguments, inputs[-1] - zero_of(operands[-1])] if self.residual else arguments
 

@@ -179,11 +179,11 @@ def test_add_and_rescale_round_half_up() -> None:
         ("conv2d", [(1, 4, 3, 3), (3, 2, 1, 1)], {"groups": 2}, "conv2d: 3 output channels do not split into 2 groups"),
         ("conv2d", [(1, 4, 3, 3), (2, 4, 5, 5)], {"groups": 1}, "a window of 5 does not fit 3 elements padded by 0 and 0"),
         ("linear", [(1, 4), (2, 3)], {}, "linear: u8[1,4] does not end in 3 features"),
-        ("add", [(1, 4), (1, 3)], {}, "add: u8[1,4] and u8[1,3] have different shapes"),
+        ("add", [(1, 4), (1, 3)], {}, "add: u8[1,4] and u8[1,3] cannot be broadcast together"),
         ("reshape", [(1, 4)], {"shape": (1, 5)}, "reshape of u8[1,4] to u8[1,5]: 4 elements are not 5"),
         ("slice", [(1, 4)], {"axes": (1,), "starts": (3,), "stops": (3,), "steps": (1,)}, "slice: [3:3:1] of 4 elements"),
         ("pad", [(1, 4)], {"before": (0, -1), "after": (0, 0)}, "pad: counts must not be negative (a crop is a slice)"),
-        ("mean", [(1, 4)], {"axes": (0,), "keepdims": 0}, "mean over axes (0,) of u8[1,4]: the batch cannot be averaged"),
+        ("mean", [(1, 4)], {"axes": (0,), "keepdims": 0}, "mean over axes (0,) of u8[1,4]: the batch cannot be reduced"),
     ],
 )
 def test_type_rules_say_what_does_not_fit(

@@ -6,10 +6,8 @@ import pytest
 
 from qcompiler.bits import Bits
 from qcompiler.errors import CompileError
-from qcompiler.ir.graph import Graph
 from qcompiler.ir.text import parse_graph
 from qcompiler.passes.allocate_bits import AllocateBits
-from qcompiler.passes.canonicalize_means import CanonicalizeMeans
 from qcompiler.passes.quantize import Quantize
 
 CALIBRATED = """graph @g stage=calibrated (%x: f32[N,2] range=(-0x1p+0, 0x1p+0) range4=(-0x1p-1, 0x1p-1)) {
@@ -74,7 +72,7 @@ def test_bits_that_do() -> None:
 @pytest.mark.parametrize(
     ("operation", "message"),
     [
-        ("add(%x, %c)  # plus", "QUANT001 at plus\n  problem: operand 1 of add must be computed from the input\n"),
+        ("linear(%c, %c)  # plus", "QUANT001 at plus\n  problem: operand 0 of linear must be computed from the input\n"),
         ("linear(%x, %x)  # product", "QUANT001 at product\n  problem: operand 1 of linear must be a constant\n"),
         ("identity(%x)  # drop", "QUANT002 at drop\n  problem: identity has no integer form\n  remedy:  replace the layer"),
     ],
@@ -85,20 +83,29 @@ def test_what_has_no_integer_form(operation: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-def test_broadcasting_additions() -> None:
-    text = ALLOCATED.replace(
-        "(%x: f32[N,2] range=(-0x1p+0, 0x1p+0) bits=8)",
-        "(%x: f32[N,2] range=(-0x1p+0, 0x1p+0) bits=8, %z: f32[N,1] range=(-0x1p+0, 0x1p+0) bits=8)",
-    )
-    with pytest.raises(CompileError, match=r"QUANT002 at sum\n  problem: add of f32\[N,2\] and f32\[N,1\] broadcasts"):
-        Quantize()(parse_graph(text.replace("OP", "add(%x, %z)  # sum")))
-
-
-def test_a_mean_over_channels() -> None:
-    graph: Graph = parse_graph(
-        "graph @g stage=float (%x: f32[N,2,4,4]) {\n  %y: f32[N,4,4] = mean(%x, axes=(1,), keepdims=0)  # avg\n  return %y\n}\n"
-    )
-    with pytest.raises(
-        CompileError, match=r"CANON001 at avg\n  problem: the mean of f32\[N,2,4,4\] over axes \(1,\) is not supported"
-    ):
-        CanonicalizeMeans()(graph)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "(%x: f32[N,1,200000] range=(-0x1p+0, 0x1p+0) bits=8) {\n"
+            "  %y: f32[N,1,1] range=(-0x1p+0, 0x1p+0) bits=8 = matmul(%x, %z)  # product\n",
+            "QUANT003 at product\n  problem: a sum of 200000 terms of up to 16384 does not fit 32 bits\n"
+            "  remedy:  split it into smaller sums in the model",
+        ),
+        (
+            "(%x: f32[N,1,200000] range=(-0x1p+0, 0x1p+0) bits=8) {\n"
+            "  %i: f32[N,1] range=(0x0p+0, 0x1p+2) bits=8 = argmax(%x, axis=2, keepdims=0)\n"
+            "  %j: f32[N,1] range=(0x0p+0, 0x1p+2) bits=8 = add(%i, %i)  # sum of indices\n"
+            "  %y: f32[N,1,2] range=(-0x1p+0, 0x1p+0) bits=8 = embedding(%j, %table)  # embed\n",
+            "QUANT002 at embed\n  problem: the indices are computed in the model; only indices that are inputs of the model "
+            "are supported\n  remedy:  compute them outside of the model",
+        ),
+    ],
+    ids=["sums", "indices"],
+)
+def test_what_integers_cannot_hold(text: str, message: str) -> None:
+    header = "graph @g stage=allocated " + text.replace(") {\n", ", %z: f32[N,200000,1] range=(-0x1p+0, 0x1p+0) bits=8) {\n", 1)
+    header = header.replace("{\n", "{\n  const %table: f32[2,2] = [0x1p+0, 0x1p+0, 0x1p+0, 0x1p+0]\n", 1)
+    with pytest.raises(CompileError) as caught:
+        Quantize()(parse_graph(header + "  return %y\n}\n"))
+    assert str(caught.value) == message

@@ -1,0 +1,113 @@
+"""How activations are coded: one choice of type, scale and zero point for every class of values that share their codes.
+
+Values are unsigned codes of 4 or 8 bits, with exceptions: what only leaves the network, or is only ranked there, is wide; what
+only PReLU reads has 16 bits, because it is rounded again; indices are what they are; and what only functions read is limited to
+where the functions vary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from qcompiler.ir.dtypes import I32, IntegerType
+from qcompiler.ir.graph import Graph, Node
+from qcompiler.ops.functions import evaluate
+from qcompiler.passes.activation_classes import RANKS, activation_classes, shared_operands
+
+HEADROOM: Final = 4.0  # of wide outputs over the calibrated range: 16 bits have precision to spare, saturated logits tie
+SMALLEST_RANGE: Final = 2.0**-20
+GRID: Final = 4096  # points at which a function is looked at
+
+
+@dataclass(frozen=True)
+class Codes:
+    """How a class of values is coded."""
+
+    dtype: IntegerType
+    scale: float
+    zero: int
+
+    def code(self, real: float) -> int:
+        """The code nearest to ``real``, within the type."""
+        if math.isinf(real):
+            return self.dtype.minimum if real < 0 else self.dtype.maximum
+        return min(max(math.floor(real / self.scale + 0.5) + self.zero, self.dtype.minimum), self.dtype.maximum)
+
+    def limits(self, clamp: tuple[float, float] | None) -> tuple[int, int]:
+        """The smallest and largest output code under a float clamp."""
+        low, high = clamp or (-math.inf, math.inf)
+        return self.code(low), self.code(high)
+
+
+def affine_codes(low: float, high: float, bits: int) -> Codes:
+    """Unsigned codes with a zero point for ``low <= 0 <= high``."""
+    dtype = IntegerType(bits, signed=False)
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max(high - low, SMALLEST_RANGE) / dtype.maximum
+    return Codes(dtype, scale, min(max(math.floor(-low / scale + 0.5), 0), dtype.maximum))
+
+
+def wide_codes(low: float, high: float, bits: int, headroom: float = HEADROOM) -> Codes:
+    """Signed codes with zero point 0 and headroom, of 16 or 32 bits."""
+    dtype = IntegerType(bits, signed=True)
+    return Codes(dtype, max(-low, high, SMALLEST_RANGE) * headroom / dtype.maximum, 0)
+
+
+def choose_codes(graph: Graph, output_bits: int) -> dict[str, Codes]:
+    """The codes of every value, one choice per class; later classes first, because functions look at their results."""
+    chosen: dict[str, Codes] = {}
+    for group in reversed(activation_classes(graph)):
+        chosen.update(dict.fromkeys(group, _codes(graph, group, output_bits, chosen)))
+    return chosen
+
+
+def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[str, Codes]) -> Codes:
+    """The codes of one class."""
+    readers = [node for name in group for node in graph.consumers[name] if name not in shared_operands(graph, node)]
+    ranked = any(node.op in RANKS for node in readers)
+    others = [node for node in readers if node.op not in RANKS]
+    sources = [graph.producer[name] for name in group if name in graph.producer]
+    computed = len(sources) == len(group)
+    leaves = ranked or any(name in graph.outputs for name in group)
+    looked_up = bool(others) and not computed and all(node.op == "embedding" for node in others)
+    if looked_up or any(node.op in RANKS for node in sources):
+        return Codes(I32, 1.0, 0)
+    low, high = _range(graph, group)
+    bits = graph.values[group[0]].bits or 8
+    if leaves and computed and not others and output_bits > 8:
+        return wide_codes(low, high, output_bits)
+    if not leaves and computed and others and bits == 8 and all(node.op == "prelu" for node in others):
+        return wide_codes(low, high, 16, headroom=1.0)
+    codes = affine_codes(low, high, bits)
+    if not leaves and others and all(node.op == "function" and node.output.name in chosen for node in others):
+        spans = [varying_range(node, low, high, chosen[node.output.name]) for node in others]
+        codes = affine_codes(min(a for a, _ in spans), max(b for _, b in spans), bits)
+    return codes
+
+
+def _range(graph: Graph, group: Sequence[str]) -> tuple[float, float]:
+    """What the values of a class span, with the constants that are joined to them."""
+    ranges = [r for r in (graph.values[name].range for name in group) if r is not None]
+    joined = [graph.producer[name] for name in group if name in graph.producer and graph.producer[name].op == "concat"]
+    constants = [graph.constant[name].data for node in joined for name in node.inputs if name in graph.constant]
+    ranges += [(float(data.min(initial=0.0)), float(data.max(initial=0.0))) for data in constants]
+    return min(r[0] for r in ranges), max(r[1] for r in ranges)
+
+
+def varying_range(node: Node, low: float, high: float, output: Codes) -> tuple[float, float]:
+    """The part of ``low .. high`` outside of which the codes of a function's result do not change."""
+    import torch
+
+    x = np.linspace(low, high, GRID)
+    y = np.nan_to_num(evaluate(node["expression"], torch.from_numpy(x)).numpy(), posinf=np.inf, neginf=-np.inf)
+    codes = np.clip(np.floor(y / output.scale + 0.5) + output.zero, output.dtype.minimum, output.dtype.maximum)
+    rising = np.flatnonzero(codes != codes[0])
+    falling = np.flatnonzero(codes != codes[-1])
+    if not len(rising):
+        return low, high
+    return float(x[max(int(rising[0]) - 1, 0)]), float(x[min(int(falling[-1]) + 1, GRID - 1)])
