@@ -80,13 +80,17 @@ def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[st
     low, high = _range(graph, group)
     bits = graph.values[group[0]].bits or 8
     if leaves and computed and not others and output_bits > 8:
-        return wide_codes(low, high, output_bits)
+        interpolated = any(node.op == "resize_linear" for node in sources)  # weighted sums of 32-bit codes do not fit
+        return wide_codes(low, high, 16 if interpolated else output_bits)
     if not leaves and computed and others and bits == 8 and all(node.op == "prelu" for node in others):
         return wide_codes(low, high, 16, headroom=1.0)
     codes = affine_codes(low, high, bits)
     if not leaves and others and all(node.op == "function" and node.output.name in chosen for node in others):
         spans = [varying_range(node, low, high, chosen[node.output.name]) for node in others]
-        codes = affine_codes(min(a for a, _ in spans), max(b for _, b in spans), bits)
+        narrow = affine_codes(min(a for a, _ in spans), max(b for _, b in spans), bits)
+        # One step more, so that the last codes lie where the function is constant whatever the zero point's rounding.
+        start, end = ((limit - narrow.zero) * narrow.scale for limit in (-1, narrow.dtype.maximum + 1))
+        codes = affine_codes(max(start, low), min(end, high), bits)
     return codes
 
 

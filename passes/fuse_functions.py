@@ -123,7 +123,7 @@ def substitute(outer: str, inner: str) -> str:
     replacement = ast.parse(inner, mode="eval").body
 
     class _Replace(ast.NodeTransformer):
-        def visit_Name(self, name: ast.Name) -> ast.AST:  # noqa: N802
+        def visit_Name(self, name: ast.Name) -> ast.AST:
             return replacement if name.id == "x" else name
 
     return ast.unparse(_Replace().visit(ast.parse(outer, mode="eval")))

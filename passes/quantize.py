@@ -353,7 +353,8 @@ class _Quantizer:
     def _output(self, name: str) -> str:
         """The value that leaves the network for the float output ``name``: wide codes, rescaled where they are not."""
         value, codes = self.graph.values[name], self.codes[name]
-        if self.output_bits == 8 or codes.dtype.bits > 8:
+        indices = codes == Codes(I32, 1.0, 0)
+        if self.output_bits == 8 or codes.dtype.bits == self.output_bits or indices:
             return name
         assert value.range is not None
         wide = wide_codes(*value.range, self.output_bits)
