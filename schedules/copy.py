@@ -98,7 +98,7 @@ def build(spec: CopySpec, instruction_set: str) -> Kernel:
 
 
 def _runs(x: Any, y: Any, images: int, x_image: int, y_image: int, run: int, lanes: int) -> None:
-    """Copy the first ``run`` elements of every image."""
+    """Copy the first ``run`` elements of every image; what is behind them in y becomes 0."""
     vectors = run // lanes
     parts = max(1, min(TASKS, vectors // 16))
     per_part = -(-vectors // parts)
@@ -114,6 +114,9 @@ def _runs(x: Any, y: Any, images: int, x_image: int, y_image: int, run: int, lan
                         size //= 2
                     store(y, load(x, image * x_image + first, size), image * y_image + first, size)
                     first += size
+        if run < y_image:
+            with tir.If(part == parts - 1), tir.Then(), tir.serial(run, y_image) as padding:
+                tir.buffer_store(y, tir.cast(0, str(y.dtype)), [image * y_image + padding])
 
 
 def _origin(spec: CopySpec, axis: int) -> tuple[int, int]:
@@ -219,3 +222,7 @@ def _elements(spec: CopySpec, source: Side, result: Side, buffers: Buffers) -> N
                         tir.buffer_store(y, x[source.place(moved)], [place])
                     with tir.Else():
                         tir.buffer_store(y, tir.cast(buffers["scalars"][Scalar.X_ZERO], spec.dtype), [place])
+            if result.stored_channels > result.channels:
+                missing = result.stored_channels - result.channels
+                with tir.If(index[1] == result.channels - 1), tir.Then(), tir.serial(1, missing + 1) as padding:
+                    tir.buffer_store(y, tir.cast(0, spec.dtype), [place + padding])

@@ -8,6 +8,14 @@
 | max and average pooling                  | pooling          | pooling          | pooling          |
 | add, rescale                             | elementwise      | elementwise      | elementwise      |
 | pad, slice, reshape, change of layout    | copy             | copy             | copy             |
+| transpose, take, concat, chains of these | move             | move             | move             |
+| argmax, top-k                            | ranking          | ranking          | ranking          |
+| embedding                                | embedding        | embedding        | embedding        |
+| linear resizing                          | resize           | resize           | resize           |
+| mul, maximum, broadcast operands, prelu  | broadcast        | broadcast        | broadcast        |
+| functions of one byte                    | lookup           | lookup           | lookup           |
+| sum, amax, amin                          | reduction        | reduction        | reduction        |
+| matmul of activations                    | matmul           | matmul           | matmul           |
 """
 
 from __future__ import annotations
@@ -15,15 +23,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from qcompiler.backend.kernel import AddSpec, ConvolutionSpec, CopySpec, Kernel, KernelSpec, PoolSpec, RescaleSpec
+from qcompiler.backend.kernel import (
+    AddSpec,
+    ArgmaxSpec,
+    BinarySpec,
+    ConvolutionSpec,
+    CopySpec,
+    EmbeddingSpec,
+    Kernel,
+    KernelSpec,
+    LookupSpec,
+    MatmulSpec,
+    MoveSpec,
+    PoolSpec,
+    PreluSpec,
+    ReduceSpec,
+    RescaleSpec,
+    ResizeSpec,
+    TopkSpec,
+)
 from qcompiler.schedules import (
+    broadcast,
     convolution_arm,
     convolution_vnni,
     convolution_x86,
     copy,
     depthwise,
     elementwise,
+    embedding,
+    lookup,
+    matmul,
+    move,
     pooling,
+    ranking,
+    reduction,
+    resize,
 )
 
 CONVOLUTIONS: Final[Mapping[str, Callable[[ConvolutionSpec, str], Kernel]]] = {
@@ -38,6 +72,16 @@ OTHERS: Final[Mapping[type, Callable[[Any, str], Kernel]]] = {
     AddSpec: elementwise.build,
     RescaleSpec: elementwise.build,
     CopySpec: copy.build,
+    MoveSpec: move.build,
+    ArgmaxSpec: ranking.build,
+    TopkSpec: ranking.build,
+    EmbeddingSpec: embedding.build,
+    ResizeSpec: resize.build,
+    BinarySpec: broadcast.build,
+    LookupSpec: lookup.build,
+    PreluSpec: broadcast.build,
+    ReduceSpec: reduction.build,
+    MatmulSpec: matmul.build,
 }
 
 

@@ -33,10 +33,10 @@ def rows_to_pixels(x: Any, y: Any, dtype: str, images: int, channels: int, pixel
                 for channel in range(first, first + width)
             ]
             if width == stored:  # all channels of successive pixels follow each other
-                for vector, turned in enumerate(_interleaved(rows, side)):
+                for vector, turned in enumerate(interleaved(rows, side)):
                     store(y, turned, place + vector * side, side)
             else:
-                for offset, turned in enumerate(_interleaved(rows, side)):
+                for offset, turned in enumerate(interleaved(rows, side)):
                     store(y, turned, place + offset * stored + first, side)
 
     _over_blocks(images, pixels, side, tasks, block)
@@ -57,7 +57,7 @@ def pixels_to_rows(x: Any, y: Any, dtype: str, images: int, channels: int, pixel
             return
         for first in range(0, stored, side):
             taken = [tir.Bind(load(x, base + offset * stored + first, side)) for offset in range(side)]
-            for offset, turned in enumerate(_interleaved(taken, side)):
+            for offset, turned in enumerate(interleaved(taken, side)):
                 if first + offset < channels:
                     store(y, turned, place + (first + offset) * pixels, side)
 
@@ -75,7 +75,7 @@ def _over_blocks(images: int, pixels: int, side: int, tasks: int, block: Callabl
             block(image, tir.Bind(tir.min(place * side, pixels - side)))
 
 
-def _interleaved(rows: list[Any], side: int) -> list[Any]:
+def interleaved(rows: list[Any], side: int) -> list[Any]:
     """``rows[r][lane]`` as the sequence ``[lane][r]``, again in vectors of ``side`` lanes; rows are a power of two."""
     count = len(rows)
     low = [lane // 2 + lane % 2 * side for lane in range(side)]

@@ -7,10 +7,7 @@ the program, the target and the tools' versions alone.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -22,6 +19,7 @@ from qcompiler.backend.c_source import check_name, write_sources
 from qcompiler.backend.elf import TVM_HALF_FLOAT_SECTION, data_object, executable_bytes, merge_objects, read_elf
 from qcompiler.backend.machine_code import verify_library, verify_listings, verify_symbols
 from qcompiler.backend.program import Port, Program
+from qcompiler.backend.publish import publish
 from qcompiler.backend.toolchain import MACHINES, find_objdump, find_toolchain
 from qcompiler.errors import CompileError
 from qcompiler.targets.target import Target
@@ -162,31 +160,6 @@ def write_artifact(
     files = dict(zip(FILES, (whole, archive, library, sources.header.encode(), text.encode()), strict=True))
     if report is not None:
         files = {REPORT: report(json.loads(text)).encode(), **files}
-    _publish(out, files)
+    publish(out, files, (*FILES, REPORT))
     assembly = "".join(readable_assembly(listing) for listing in listings)
     return Artifact(out, json.loads(text), assembly, tir, dict(mnemonics or {}))
-
-
-def _publish(out: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes the files beside ``out`` first, then moves them there; net.json comes last and marks a whole artifact."""
-    if out.exists() and not out.is_dir():
-        raise CompileError("BUILD003", f"out={str(out)!r}", "this is a file, not a folder", "name a folder")
-    staging = out.absolute().parent / f".{out.absolute().name}.{uuid.uuid4().hex}"
-    try:
-        staging.mkdir(parents=True)
-        for name, content in contents.items():
-            (staging / name).write_bytes(content)
-        if not out.exists():
-            os.rename(staging, out)
-            return
-        for name in ("net.json", REPORT):
-            (out / name).unlink(missing_ok=True)
-        for name in contents:
-            os.replace(staging / name, out / name)
-    except OSError as error:
-        problem = f"the artifact cannot be written: {error.strerror or error}"
-        raise CompileError(
-            "BUILD003", f"out={str(out)!r}", problem, "name a folder that can be written, on a disk with room"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

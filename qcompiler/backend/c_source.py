@@ -57,7 +57,9 @@ def _port(kind: str, index: int, port: Port) -> dict[str, Any]:
         "layout_comment": f" ({port.layout} without N)" if port.layout else "",
         "scale": repr(float(port.scale)),
         "zero": port.zero,
-        "meaning": f"(c {'-' if port.zero >= 0 else '+'} {abs(port.zero)}) * {float(port.scale).hex()}",
+        "meaning": "the index c"
+        if port.kind == "index"
+        else f"(c {'-' if port.zero >= 0 else '+'} {abs(port.zero)}) * {float(port.scale).hex()}",
     }
 
 

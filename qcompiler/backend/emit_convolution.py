@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Scalar
@@ -21,10 +23,10 @@ def convolution(lowering: Lowering, node: Node) -> None:
     epilogue = Epilogue(narrow, None if other is None else other.type.dtype.container.name, node.output.type.dtype.container.name)
     assert isinstance(weight.type.dtype, IntegerType)
     shape = lowering.image(x.type, sums.origin).shape
-    space = shape[2:] or (1, 1)
+    space = shape[-2:] if len(shape) > 3 else (1, 1)
     codes = weight.data.reshape(*weight.data.shape[:2], *(weight.data.shape[2:] or (1, 1)))
     spec = ConvolutionSpec(
-        batch=lowering.batch,
+        batch=lowering.batch * prod(shape[2:-2]),  # every slice in depth is an image
         height=space[0],
         width=space[1],
         in_channels=shape[1],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from qcompiler.backend.kernel import PoolSpec, Scalar
@@ -18,12 +20,12 @@ def pool(lowering: Lowering, node: Node) -> None:
     average = node.op == "average_pool2d"
     spec = PoolSpec(
         kind="average" if average else "max",
-        batch=lowering.batch,
-        height=source.shape[2],
-        width=source.shape[3],
+        batch=lowering.batch * prod(source.shape[2:-2]),  # every slice in depth is an image
+        height=source.shape[-2],
+        width=source.shape[-1],
         channels=source.shape[1],
-        out_height=result.shape[2],
-        out_width=result.shape[3],
+        out_height=result.shape[-2],
+        out_width=result.shape[-1],
         kernel=node["kernel"],
         strides=node["strides"],
         padding=node["padding"],

@@ -36,15 +36,13 @@ class Image:
         return self.elements * np.dtype(self.dtype).itemsize
 
     @property
-    def stored(self) -> tuple[str, str, tuple[int, ...]]:
-        """Element type, order and extents in memory: images with equal ``stored`` are the same bytes."""
-        n, *extents = self.shape
-        order = "CHW"
+    def stored(self) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """Element type, and axes with their extents in memory order: images of one shape with equal ``stored`` are the same
+        bytes. Extents of 1 do not count."""
+        order = list(range(len(self.shape)))
+        if self.layout != DENSE and len(order) > 2:
+            order.append(order.pop(1))
+        extents = list(self.shape)
         if self.layout == PHYSICAL:
-            extents[0] = physical_channels(extents[0])
-        if self.layout in (PHYSICAL, CHANNELS_LAST) and len(extents) == 3:
-            extents = [*extents[1:], extents[0]]
-            order = "HWC"
-        if sum(extent != 1 for extent in extents) <= 1:
-            return self.dtype, "row", (n, int(np.prod(extents)))
-        return self.dtype, order, (n, *extents)
+            extents[1] = physical_channels(extents[1])
+        return self.dtype, tuple((axis, extents[axis]) for axis in order if extents[axis] != 1)

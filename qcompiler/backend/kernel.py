@@ -7,8 +7,8 @@ multipliers, zero points, clamps) reaches the kernel at run time through pointer
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
@@ -153,15 +153,184 @@ class CopySpec:
     reshape: bool = False
 
 
-KernelSpec = ConvolutionSpec | PoolSpec | AddSpec | RescaleSpec | CopySpec
+@dataclass(frozen=True)
+class Move:
+    """One step of a chain of index maps over a sample; axes count the batch as 0.
+
+    ``transpose`` (order), ``take`` ((axis,), indices), ``slice`` (axes, starts, stops, steps; as in ``range``),
+    ``pad`` (before, after), ``reshape`` (shape with the batch).
+    """
+
+    kind: str
+    arguments: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class MoveSpec:
+    """``moves`` one after the other on x, written to y from ``offset`` along ``axis`` (an operand of a concat) or to all of it.
+
+    Shapes are logical with the batch; layouts as in :class:`CopySpec`. Elements from a pad are ``X_ZERO``. ``shared``: x
+    is one sample for the whole batch (a constant). Whichever part reaches the last channel sets the padding channels.
+    """
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    in_layout: str
+    out_layout: str
+    dtype: str
+    moves: tuple[Move, ...]
+    axis: int = 1
+    offset: int = 0
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class ArgmaxSpec:
+    """Index (int32) of the largest or smallest element of x along ``axis``; ties to the lowest, or to the last index."""
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]  # without the axis, or with 1 in its place
+    axis: int
+    largest: bool
+    last: bool
+    dtype: str
+
+
+@dataclass(frozen=True)
+class TopkSpec:
+    """The ``k`` largest or smallest elements of x along ``axis``, sorted, ties to the lowest index, or their indices."""
+
+    in_shape: tuple[int, ...]
+    axis: int
+    k: int
+    largest: bool
+    indices: bool
+    dtype: str
+
+
+@dataclass(frozen=True)
+class EmbeddingSpec:
+    """``y[n, *i, e] = table[clamp(x[n, *i], 0, rows - 1), e]``; x int32, ``table`` argument: dtype[rows * width]."""
+
+    in_shape: tuple[int, ...]  # logical, of the indices as the graph has them (rank 1: [batch])
+    rows: int
+    width: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ResizeSpec:
+    """Bilinear resizing of height and width: four codes with whole-number weights, then ``X_MULTIPLIER`` and ``SHIFT``.
+
+    ``rows`` and ``columns``: for every output index the lower source index, the upper one, and the upper one's weight out of
+    ``denominators``; ``clamp(((sum (x - X_ZERO) * w * X_MULTIPLIER + (1 << (s-1))) >> s) + X_ZERO, LO, HI)``, int64 product.
+    """
+
+    images: int
+    height: int
+    width: int
+    channels: int
+    rows: tuple[tuple[int, int, int], ...]
+    columns: tuple[tuple[int, int, int], ...]
+    denominators: tuple[int, int]
+    dtype: str
+    narrow: bool  # every product fits int32
+
+
+@dataclass(frozen=True)
+class BinarySpec:
+    """``add``, ``mul``, ``maximum`` or ``minimum`` (formulas in ``arith``) of x and residual, broadcast as numpy does.
+
+    Logical shapes of one rank, with the batch (1 for a constant). ``headroom``: how many bits a product of ``mul`` may
+    move left for :func:`arith.requantize_high`; None where only int64 serves.
+    """
+
+    kind: str
+    a_shape: tuple[int, ...]
+    b_shape: tuple[int, ...]
+    a_dtype: str
+    b_dtype: str
+    out_dtype: str
+    headroom: int | None = None
+
+
+@dataclass(frozen=True)
+class LookupSpec:
+    """``table[x]`` over stored elements; x uint8, ``table`` argument: out_dtype[256]."""
+
+    elements: int
+    out_dtype: str
+
+
+@dataclass(frozen=True)
+class PreluSpec:
+    """``arith.prelu`` by channel; ``multiplier`` argument: int32[physical channels], for negative codes.
+
+    ``X_MULTIPLIER`` is for the others; ``headroom`` as in :class:`BinarySpec`."""
+
+    shape: tuple[int, ...]  # logical, with the batch
+    in_dtype: str
+    out_dtype: str
+    headroom: int | None = None
+
+
+@dataclass(frozen=True)
+class ReduceSpec:
+    """``sum`` (with its requantization, int64 product), ``max`` or ``min`` over ``axes``, which are not the batch.
+
+    ``out_shape`` has 1 in their place, or leaves them out; where nothing but the batch is left it is ``[batch, 1]``.
+    """
+
+    kind: str
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    in_dtype: str
+    out_dtype: str
+
+
+@dataclass(frozen=True)
+class MatmulSpec:
+    """``requantize(sum over k of (x - X_ZERO) * (residual - RESIDUAL_ZERO))`` with one multiplier, int32 sums.
+
+    x ``[batch, ..., m, k]``, residual ``[batch, ..., k, p]``: logical, of one rank of at least 3, broadcast in between.
+    ``headroom``: of the sums, as in :class:`BinarySpec`.
+    """
+
+    a_shape: tuple[int, ...]
+    b_shape: tuple[int, ...]
+    a_dtype: str
+    b_dtype: str
+    out_dtype: str
+    headroom: int | None = None
+
+
+KernelSpec = (
+    ConvolutionSpec
+    | PoolSpec
+    | AddSpec
+    | RescaleSpec
+    | CopySpec
+    | MoveSpec
+    | ArgmaxSpec
+    | TopkSpec
+    | EmbeddingSpec
+    | ResizeSpec
+    | BinarySpec
+    | LookupSpec
+    | PreluSpec
+    | ReduceSpec
+    | MatmulSpec
+)
 
 
 @dataclass(frozen=True)
 class Kernel:
     """A scheduled TIR function (argument order as in ``arguments``) and how its constants are stored.
 
-    ``arguments``: names among x, residual, weights, bias, multiplier, pre_shift, lower, upper, scalars, y.
+    ``arguments``: names among x, residual, weights, bias, multiplier, table, pre_shift, lower, upper, scalars, y.
     ``tasks``: extent of the outermost loop. ``pack``: weight codes ``[CO, CI / groups, KH, KW]`` int8 to bytes (uint8 array).
+    ``constants``: arguments that belong to the kernel itself, such as tables of indices.
     ``adjust_bias``: int32 bias ``[CO]`` and weight codes to the bias that this kernel starts from (ARM sees x ^ 0x80).
     """
 
@@ -171,3 +340,4 @@ class Kernel:
     schedule: str
     pack: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]] | None = None
     adjust_bias: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], np.ndarray[Any, Any]] | None = None
+    constants: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)

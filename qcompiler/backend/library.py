@@ -93,6 +93,7 @@ def _port(description: Mapping[str, Any]) -> Port:
         layout=description["layout"],
         scale=float.fromhex(description["scale_hex"]),
         zero=description["zero"],
+        kind=description.get("kind", "value"),
     )
 
 
@@ -104,6 +105,13 @@ def _code_type(port: Port) -> IntegerType:
 def _is_tensor(x: object) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
+
+
+def _holds_integers(x: object) -> bool:
+    """Whether x is an array or tensor of an integer type."""
+    if _is_tensor(x):
+        return not (x.is_floating_point() or x.is_complex() or str(x.dtype) == "torch.bool")  # type: ignore[attr-defined]
+    return isinstance(x, np.ndarray) and x.dtype.kind in "iu"
 
 
 def _softmax(x: Array, axis: int, function: str) -> Array:
@@ -199,15 +207,20 @@ class Library:
     def __call__(self, *arrays: Any, threads: int = 1) -> Any:
         """Float in, float out: ``[N, ...]`` numpy arrays or torch tensors; float32 of the same kind comes back.
 
+        Indices stay integers: tokens are given as integers of any type, places (argmax, top-k) come back as int64.
         A softmax at the model's end is applied here; ``run_int`` gives the codes before it.
 
         One output comes as an array, several as a tuple. Values outside of the calibrated range saturate. Raises
         CompileError RUN003 (number of inputs), RUN004 (types), RUN005 (shapes), RUN007 (NaN), RUN008 (threads), RUN009.
         """
         self._check_count(arrays)
-        codes = [self._quantize(port, self._numpy(port, x)) for port, x in zip(self.inputs, arrays, strict=True)]
+        codes = [
+            self._indices(port, x) if port.kind == "index" and _holds_integers(x) else self._quantize(port, self._numpy(port, x))
+            for port, x in zip(self.inputs, arrays, strict=True)
+        ]
         results = [
-            dequantize(y, port.scale, port.zero) for port, y in zip(self.outputs, self._execute(codes, threads), strict=True)
+            y.astype(np.int64) if port.kind == "index" else dequantize(y, port.scale, port.zero)
+            for port, y in zip(self.outputs, self._execute(codes, threads), strict=True)
         ]
         for activation in self.description.get("final_activations", ()):
             results[activation["output"]] = _softmax(results[activation["output"]], activation["axis"], activation["function"])
@@ -272,6 +285,15 @@ class Library:
             )
         self._check_shape(port, x.shape)
         return x
+
+    def _indices(self, port: Port, x: Any) -> Array:
+        """Integers of any type as int32, those beyond it at its ends."""
+        if _is_tensor(x):
+            x = x.detach().cpu().numpy()
+        self._check_shape(port, x.shape)
+        kind = _code_type(port)
+        indices: Array = np.clip(x, kind.minimum, kind.maximum).astype(port.dtype)
+        return indices
 
     def _quantize(self, port: Port, x: Array) -> Array:
         if np.isnan(x).any():

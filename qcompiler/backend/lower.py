@@ -1,8 +1,8 @@
 """From the integer graph to a program: which kernel computes what, and where every tensor lies.
 
-A kernel is an accumulator together with its requantization, or one of the other integer operators. Tensors of rank 4 lie as
-NHWC with padded channels (``kernel.physical_channels``), those of rank 2 as one padded row; the user's layout is met by copies
-at the network's ends. Kernels are built once per distinct description, for the batch tile and for the single samples left over.
+A kernel is an accumulator together with its requantization, or one of the other integer operators. Tensors of any rank lie
+with their channels (axis 1) innermost and padded (``kernel.physical_channels``); the user's layout is met by copies at the
+network's ends. Kernels are built once per distinct description, for the batch tile and for the single samples left over.
 """
 
 from __future__ import annotations
@@ -16,22 +16,27 @@ import numpy as np
 from qcompiler.backend.constants import ConstantPool
 from qcompiler.backend.emit_convolution import convolution
 from qcompiler.backend.emit_elementwise import add, rescale
-from qcompiler.backend.emit_movement import move
+from qcompiler.backend.emit_indexing import argmax, embedding, topk
+from qcompiler.backend.emit_movement import concat, move
 from qcompiler.backend.emit_pooling import pool
-from qcompiler.backend.image import CHANNELS_LAST, DENSE, PHYSICAL
+from qcompiler.backend.emit_resize import resize
+from qcompiler.backend.image import CHANNELS_LAST, DENSE, PHYSICAL, Image
 from qcompiler.backend.kernel import AddSpec, ConvolutionSpec, CopySpec, RescaleSpec, physical_channels
 from qcompiler.backend.kernel_table import KernelTable
 from qcompiler.backend.lowering import Lowering, Step
 from qcompiler.backend.memory_plan import Lifetime, plan_memory
-from qcompiler.backend.program import Address, Call, Port, Program, Space
+from qcompiler.backend.ports import ports
+from qcompiler.backend.program import Address, Call, Program, Space
 from qcompiler.errors import InternalError
-from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import WEIGHTED, Graph, Node, Stage, Value
 from qcompiler.progress import Progress
 
 EMITTERS: Final[Mapping[str, Callable[[Lowering, Node], None]]] = {
     "add": add,
+    "argmax": argmax,
     "average_pool2d": pool,
+    "concat": concat,
+    "embedding": embedding,
     "max_pool2d": pool,
     "pad": move,
     "requantize": convolution,
@@ -40,7 +45,12 @@ EMITTERS: Final[Mapping[str, Callable[[Lowering, Node], None]]] = {
     "requantize_narrow": convolution,
     "rescale": rescale,
     "reshape": move,
+    "resize_linear": resize,
     "slice": move,
+    "take": move,
+    "topk_indices": topk,
+    "topk_values": topk,
+    "transpose": move,
 }
 """What each operator of the integer stage becomes; those with weights go with their requantization."""
 
@@ -63,10 +73,11 @@ def lower(
     constants = ConstantPool()
     tiled = _lowered(Lowering(graph, batch_tile, input_layout, kernels, constants))
     tail = tiled if batch_tile == 1 else _lowered(Lowering(graph, 1, input_layout, kernels, constants))
+    inputs, outputs = ports(graph, input_layout)
     return Program(
         name=graph.name,
-        inputs=tuple(_port(v, input_layout) for v in graph.inputs),
-        outputs=tuple(_port(graph.values[name], DENSE) for name in graph.outputs),
+        inputs=inputs,
+        outputs=outputs,
         batch_tile=batch_tile,
         calls=tiled.calls,
         tail_calls=tail.calls,
@@ -75,24 +86,6 @@ def lower(
         weights=constants.blob(),
         weight_code_bytes=constants.weight_code_bytes,
         functions=kernels.functions(),
-    )
-
-
-def _port(value: Value, layout: str) -> Port:
-    dtype = value.type.dtype
-    assert isinstance(dtype, IntegerType)
-    assert value.scale is not None
-    shape = value.type.with_batch(1)[1:]
-    if len(shape) == 3 and layout == "NHWC":
-        shape = (shape[1], shape[2], shape[0])
-    return Port(
-        name=value.name,
-        dtype=dtype.container.name,
-        bits=dtype.bits,
-        shape=shape,
-        layout=layout if len(shape) == 3 else "",
-        scale=value.scale,
-        zero=value.zero or 0,
     )
 
 
@@ -129,14 +122,14 @@ def _enter(lowering: Lowering, index: int, value: Value) -> None:
         lowering.images[given] = inner
         return
     lowering.buffers[value.name] = lowering.new(value.name, inner)
-    _copy(lowering, given, lowering.buffers[value.name], value.name)
+    _copy(lowering, given, outer, value.name, inner, value.name)
 
 
 def _leave(lowering: Lowering, index: int, value: Value) -> None:
     """An output: the kernel writes the caller's memory itself where the layouts agree."""
     buffer = lowering.buffers[value.name]
-    inner = lowering.images[buffer]
-    outer = replace(lowering.image(value.type, value.name), layout=DENSE)
+    inner = lowering.image(value.type, value.name)  # the buffer's own image may have another shape: reshapes move nothing
+    outer = replace(inner, layout=DENSE)
     address = Address(Space.OUTPUT, index)
     read = any(buffer in step.reads.values() for step in lowering.steps)
     if inner.stored == outer.stored and not read and buffer not in lowering.fixed:
@@ -144,12 +137,11 @@ def _leave(lowering: Lowering, index: int, value: Value) -> None:
         return
     given = lowering.new(f"{value.name}@output{index}", outer)
     lowering.fixed[given] = address
-    _copy(lowering, buffer, given, value.name)
+    _copy(lowering, buffer, inner, given, outer, value.name)
 
 
-def _copy(lowering: Lowering, source: str, result: str, layer: str) -> None:
+def _copy(lowering: Lowering, source: str, a: Image, result: str, b: Image, layer: str) -> None:
     """Change of layout alone."""
-    a, b = lowering.images[source], lowering.images[result]
     if a.layout == CHANNELS_LAST:  # pixels become samples of channels alone
         n, channels, height, width = a.shape
         shape = (n * height * width, channels)
@@ -201,7 +193,8 @@ def _in_place(lowering: Lowering, last: Mapping[str, int]) -> dict[str, str]:
             name = step.reads.get(argument)
             if name is None or name in lowering.fixed or step.writes in lowering.fixed or last[name] != index:
                 continue
-            if lowering.images[name].stored != lowering.images[step.writes].stored:
+            old, new = lowering.images[name], lowering.images[step.writes]
+            if (old.dtype, old.elements) != (new.dtype, new.elements):
                 continue
             if any(other == name for key, other in step.reads.items() if key != argument):
                 continue
@@ -212,7 +205,7 @@ def _in_place(lowering: Lowering, last: Mapping[str, int]) -> dict[str, str]:
 
 def _call(lowering: Lowering, step: Step, addresses: Mapping[str, Address]) -> Call:
     symbol, kernel = lowering.kernels.get(step.spec)
-    known = dict(step.constants)
+    known = {**step.constants, **{name: lowering.constants.add(data) for name, data in kernel.constants.items()}}
     if step.weights is not None:
         codes, bias = step.weights
         assert kernel.pack is not None

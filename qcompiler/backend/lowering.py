@@ -14,7 +14,7 @@ import numpy as np
 
 from qcompiler.backend.constants import ConstantPool
 from qcompiler.backend.image import PHYSICAL, Image
-from qcompiler.backend.kernel import SCALARS, KernelSpec, Scalar, physical_channels
+from qcompiler.backend.kernel import SCALARS, KernelSpec, Move, Scalar, physical_channels
 from qcompiler.backend.kernel_table import KernelTable
 from qcompiler.backend.program import Address
 from qcompiler.errors import CompileError
@@ -33,6 +33,15 @@ class Step:
     weights: tuple[Array, Array] | None = None  # codes [O, I, KH, KW] and bias, packed as the kernel wants them
 
 
+@dataclass(frozen=True)
+class Chain:
+    """What moves do to a value that lies in memory; ``fill`` is the code that their pads add."""
+
+    source: str
+    moves: tuple[Move, ...] = ()
+    fill: int | None = None
+
+
 @dataclass
 class Lowering:
     """One walk over the graph for one batch size."""
@@ -46,6 +55,7 @@ class Lowering:
     images: dict[str, Image] = field(default_factory=dict)  # by buffer
     fixed: dict[str, Address] = field(default_factory=dict)  # buffers that are the caller's memory
     buffers: dict[str, str] = field(default_factory=dict)  # value -> the buffer that holds it
+    deferred: dict[str, Chain] = field(default_factory=dict)  # values that only their readers' chains compute
 
     def image(self, type_: TensorType, where: str, layout: str | None = None) -> Image:
         """How a tensor lies in memory; LOWER001 where the batch is not in front."""

@@ -47,6 +47,7 @@ class Port:
     layout: str  # "NCHW" or "NHWC" for rank 4, "" otherwise
     scale: float
     zero: int
+    kind: str = "value"  # or "index": whole numbers that name a place (scale 1, zero 0), kept as integers
 
     @property
     def sample_bytes(self) -> int:

@@ -33,6 +33,18 @@ class TirArithmetic:
         dtype = like.dtype if isinstance(like, te.TensorSlice) else like.ty.dtype
         return tirx.const(1, dtype) << exponent
 
+    def maximum(self, a: Any, b: Any) -> Any:
+        return tirx.max(a, b)
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        return tirx.min(a, b)
+
+    def select(self, condition: Any, a: Any, b: Any) -> Any:
+        return tirx.Select(condition, a, b)
+
+    def high_product(self, a: Any, b: Any) -> Any:
+        return ((self.wide(a) * self.wide(b)) >> tirx.const(32, "int64")).astype("int32")
+
 
 TIR: Final = TirArithmetic()
 

@@ -52,6 +52,7 @@ def test_description(build: Callable[..., Artifact]) -> None:
         "scale": 0.1,
         "scale_hex": "0x1.999999999999ap-4",
         "zero": 100,
+        "kind": "value",
     }
     sizes = description["sizes"]
     assert sizes["library_bytes"] == (artifact.folder / "libnet.so").stat().st_size
