@@ -1,8 +1,11 @@
-"""Corrects biases for what rounding the weights does to the mean of a layer's output.
+"""Corrects biases for what quantizing does to the mean of a layer's output.
 
-Rounded weights shift every output channel by the mean of ``conv(x, rounded - weight)`` over calibration samples; the bias takes
-that back (Nagel et al., "Data-Free Quantization through Weight Equalization and Bias Correction", arXiv 1906.04721). A
-convolution is linear, so the mean over samples is the convolution of the mean image, borders included.
+In order, each layer runs over calibration samples twice: in float, and with rounded weights on the codes that the layers before
+it give, whose biases are corrected already; its bias takes back the mean difference, channel by channel (Nagel et al.,
+"Data-Free Quantization through Weight Equalization and Bias Correction", arXiv 1906.04721, section 4.2 and appendix D: empirical
+bias correction). Two things differ from there. Where a layer ends in a clamp, only places count at which one of the two is inside
+of it: what a ReLU sets to zero needs no correction. And a mean that is hardly larger than its own error is shrunk towards zero
+(the positive-part rule of James and Stein, 1961, with as many observations as there are samples in which the channel is active).
 
 Before:
     const %w: f32[1,2] bits=4 = [0x1p+0, 0x1.cp+2]
@@ -15,20 +18,23 @@ After:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from qcompiler.calibrate import BATCH_SIZE, FirstSamples, batches
-from qcompiler.interpret import run_float
-from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage, Value, float_constant
+from qcompiler.calibrate import FirstSamples
+from qcompiler.interpret import last_reads
+from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Stage, float_constant
 from qcompiler.ops.table import OPERATORS
+from qcompiler.passes.activation_codes import Codes, choose_codes
 from qcompiler.passes.weight_codes import rounded_weights
 
 if TYPE_CHECKING:
     import torch
+
+CHUNK: Final = 8  # samples that one operator works on at once
+WIDE: Final = 16  # bits of codes so fine that values are taken as they are
 
 
 @dataclass(frozen=True)
@@ -42,50 +48,124 @@ class CorrectBias:
     gives: Stage = Stage.ALLOCATED
 
     def __call__(self, graph: Graph) -> Graph:
-        if not self.samples.inputs and self.data is not None:
-            self.samples.collect(batches(graph, self.data))
-        if not self.samples.inputs:
+        import torch
+
+        wanted = [node for node in graph.nodes if _correctable(graph, node)]
+        if wanted:
+            self.samples.fill(graph, self.data)
+        if not wanted or not self.samples.inputs:
             return graph
-        means = mean_operands(graph, self.samples.inputs)
-        constants = dict(graph.constant)
-        nodes: list[Node] = []
-        for node in graph.nodes:
-            if node.op in WEIGHTED and not node.get("bias_corrected") and node.inputs[1] in constants:
-                shift = rounding_shift(graph, node, means[node.inputs[0]])
-                old = constants[node.inputs[2]].data if len(node.inputs) == 3 else 0.0
-                bias = float_constant(f"{node.output.name}.bias", old - shift)
-                constants[bias.name] = bias
-                node = replace(node, inputs=(*node.inputs[:2], bias.name)).with_attributes(bias_corrected=1)
+        with torch.no_grad():
+            return _Correction(graph).run(self.samples.inputs)
+
+
+def _correctable(graph: Graph, node: Node) -> bool:
+    return node.op in WEIGHTED and not node.get("bias_corrected") and all(name in graph.constant for name in node.inputs[1:])
+
+
+@dataclass
+class _Correction:
+    """Both runs, operator by operator over all samples: ``exact`` and ``rounded`` hold the values that are still read."""
+
+    graph: Graph
+    exact: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    rounded: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    fixed: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def run(self, samples: list[Array]) -> Graph:
+        import torch
+
+        graph = self.graph
+        codes = {name: found for name, found in choose_codes(graph, WIDE).items() if found.dtype.bits < WIDE}
+        constants, nodes = dict(graph.constant), []
+        self.fixed = {c.name: torch.from_numpy(c.data.copy()) for c in graph.constants}
+        for value, x in zip(graph.inputs, samples, strict=True):
+            self.exact[value.name] = [torch.from_numpy(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
+            self.rounded[value.name] = [_rounded(part, codes.get(value.name)) for part in self.exact[value.name]]
+        last = last_reads(graph)
+        for index, node in enumerate(graph.nodes):
+            name = node.output.name
+            if node.op in WEIGHTED and node.inputs[1] in constants:
+                node = self._layer(node, constants)
+            else:
+                self.exact[name] = self._outputs(node, self.exact)
+                self.rounded[name] = self._outputs(node, self.rounded)
+            if not _stays_accumulator(graph, node):
+                self.rounded[name] = [_rounded(part, codes.get(name)) for part in self.rounded[name]]
             nodes.append(node)
+            for read in node.inputs:
+                if last.get(read, index) <= index:
+                    self.exact.pop(read, None)
+                    self.rounded.pop(read, None)
         return graph.with_nodes(nodes, constants.values())
 
+    def _outputs(self, node: Node, run: dict[str, list[torch.Tensor]]) -> list[torch.Tensor]:
+        chunks = len(next(iter(run.values())))
+        return [
+            OPERATORS[node.op].run_float(node, [run[name][i] if name in run else self.fixed[name] for name in node.inputs])
+            for i in range(chunks)
+        ]
 
-def mean_operands(graph: Graph, samples: list[Array]) -> Mapping[str, torch.Tensor]:
-    """The mean over ``samples`` of every value that a layer with weights reads, ``[1, ...]`` each."""
+    def _layer(self, node: Node, constants: dict[str, Constant]) -> Node:
+        """Run a layer both ways; give it the corrected bias unless it has one."""
+        import torch
+
+        weight, name = self.graph.constant[node.inputs[1]], node.output.name
+        rounded = torch.from_numpy(rounded_weights(weight.data, weight.bits or 8).astype(np.float32))
+        plain = node.with_attributes(clamp=None)
+        self.exact[name] = self._outputs(plain, self.exact)
+        kept = self.fixed[node.inputs[1]]
+        self.fixed[node.inputs[1]] = rounded
+        self.rounded[name] = self._outputs(plain, self.rounded)
+        self.fixed[node.inputs[1]] = kept
+        clamp = node.get("clamp")
+        if _correctable(self.graph, node):
+            shift = mean_difference(self.exact[name], self.rounded[name], clamp)
+            old = constants[node.inputs[2]].data if len(node.inputs) == 3 else 0.0
+            bias = float_constant(f"{name}.bias", old + shift)
+            constants[bias.name] = bias
+            node = replace(node, inputs=(*node.inputs[:2], bias.name)).with_attributes(bias_corrected=1)
+            for part in self.rounded[name]:
+                part += torch.from_numpy(shift).to(torch.float32).reshape(-1, *[1] * (part.ndim - 2))
+        if clamp is not None:
+            for part in (*self.exact[name], *self.rounded[name]):
+                part.clamp_(*clamp)
+        return node
+
+
+def _stays_accumulator(graph: Graph, node: Node) -> bool:
+    """Whether an addition may take the layer's sums before they are rounded."""
+    readers = graph.consumers[node.output.name]
+    alone = graph.uses(node.output.name) == 1 and len(readers) == 1
+    return node.op in WEIGHTED and node.get("clamp") is None and alone and readers[0].op == "add"
+
+
+def _rounded(values: torch.Tensor, codes: Codes | None) -> torch.Tensor:
+    """The real numbers that the codes of ``values`` stand for."""
+    if codes is None:
+        return values
+    result = values.mul(1.0 / codes.scale).add_(codes.zero + 0.5).floor_()
+    return result.clamp_(codes.dtype.minimum, codes.dtype.maximum).sub_(codes.zero).mul_(codes.scale)
+
+
+def mean_difference(exact: list[torch.Tensor], rounded: list[torch.Tensor], clamp: tuple[float, float] | None) -> Array:
+    """The shrunk mean of ``exact - rounded`` for each channel, float64[C], where one of them is inside of ``clamp``."""
     import torch
 
-    read = {node.inputs[0] for node in graph.nodes if node.op in WEIGHTED}
-    sums: dict[str, torch.Tensor] = {}
-
-    def observe(value: Value, tensor: torch.Tensor) -> None:
-        if value.name in read:
-            total = tensor.sum(dim=0, keepdim=True, dtype=torch.float64)
-            sums[value.name] = sums[value.name] + total if value.name in sums else total
-
-    with torch.no_grad():
-        for start in range(0, len(samples[0]), BATCH_SIZE):
-            run_float(graph, [torch.from_numpy(x[start : start + BATCH_SIZE]) for x in samples], observe)
-    return {name: (total / len(samples[0])).to(torch.float32) for name, total in sums.items()}
-
-
-def rounding_shift(graph: Graph, node: Node, mean: torch.Tensor) -> Array:
-    """Per output channel, how much rounding the weights of ``node`` raises the mean of its output, float64[O]."""
-    import torch
-
-    weight = graph.constant[node.inputs[1]]
-    error = torch.from_numpy((rounded_weights(weight.data, weight.bits or 8) - weight.data).astype(np.float32))
-    plain = node.with_attributes(clamp=None)
-    with torch.no_grad():
-        shift = OPERATORS[node.op].run_float(plain, [mean, error]).to(torch.float64)
-    channels: Array = shift.mean(dim=[axis for axis in range(shift.ndim) if axis != 1]).numpy()
-    return channels
+    channels = exact[0].shape[1]
+    places, active, total, squares = (torch.zeros(channels, dtype=torch.float64) for _ in range(4))
+    for a, b in zip(exact, rounded, strict=True):
+        difference = a - b
+        others = [axis for axis in range(a.ndim) if axis != 1]
+        inside = torch.ones((), dtype=torch.float32).expand_as(a)
+        if clamp is not None:
+            inside = ((torch.maximum(a, b) > clamp[0]) & (torch.minimum(a, b) < clamp[1])).to(torch.float32)
+            difference *= inside
+        places += inside.sum(others)
+        active += inside.amax(others[1:]).sum(0) if others[1:] else inside.sum(0)
+        total += difference.sum(others)
+        squares += (difference**2).sum(others)
+    mean = total / places.clamp(min=1.0)
+    error = (squares / places.clamp(min=1.0) - mean**2).clamp(min=0.0) / active.clamp(min=1.0)
+    shrunk: Array = (mean * (1.0 - error / (mean**2).clamp(min=1e-30)).clamp(min=0.0)).numpy()
+    return shrunk

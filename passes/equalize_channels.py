@@ -159,7 +159,7 @@ def choose_factors(largest: Array, squares: Array, weight: Array, depthwise: boo
     whole = largest.max(initial=0.0)
     if whole == 0.0:
         return np.ones(len(largest))
-    full = np.minimum(whole / np.where(largest > 0.0, largest, whole), LARGEST_FACTOR)
+    full: Array = np.minimum(whole / np.where(largest > 0.0, largest, whole), LARGEST_FACTOR)
     if depthwise:
         return full
     rows = weight.astype(np.float64).reshape(len(weight), len(largest), -1)

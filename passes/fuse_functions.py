@@ -138,6 +138,7 @@ def _clipped(expression: str, low: float, high: float) -> str:
 
 
 def _number(graph: Graph, name: str) -> float | None:
-    """The value of a constant of one element."""
+    """The value of a constant of one element, where it is a number that an expression can hold."""
     constant = graph.constant.get(name)
-    return float(constant.data.reshape(-1)[0]) if constant is not None and constant.data.size == 1 else None
+    value = float(constant.data.reshape(-1)[0]) if constant is not None and constant.data.size == 1 else math.inf
+    return value if math.isfinite(value) else None

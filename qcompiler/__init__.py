@@ -1,7 +1,7 @@
 """qcompiler: float models to integer-only machine code.
 
 ``compile(model, ...)`` gives a library in this process, ``build(model, ..., out=...)`` an artifact for a device,
-``dump_ir=`` shows what every pass did.
+``export_onnx(model, path, ...)`` the quantized network as ONNX (QDQ); ``dump_ir=`` shows what every pass did.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ from qcompiler.bits import Bits
 from qcompiler.errors import CompileError, InternalError, QCompilerError
 
 if TYPE_CHECKING:
-    from qcompiler.api import build, compile
+    from qcompiler.api import build, compile, export_onnx
     from qcompiler.backend.library import Library
+    from qcompiler.samples.image_folder import ImageFolder
 
-__all__ = ["Bits", "CompileError", "InternalError", "Library", "QCompilerError", "build", "compile"]
+__all__ = ["Bits", "CompileError", "ImageFolder", "InternalError", "Library", "QCompilerError", "build", "compile", "export_onnx"]
 
-_HOMES = {"build": "qcompiler.api", "compile": "qcompiler.api", "Library": "qcompiler.backend.library"}
+_HOMES = {
+    "build": "qcompiler.api",
+    "compile": "qcompiler.api",
+    "export_onnx": "qcompiler.api",
+    "ImageFolder": "qcompiler.samples.image_folder",
+    "Library": "qcompiler.backend.library",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,10 +16,12 @@ from qcompiler.calibrate import FirstSamples
 from qcompiler.dump import Dumper, read_dump
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
+from qcompiler.observers.choice import ObserverChoice, ObserverWish
 from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.progress import Progress, progress_bars
 from qcompiler.report import Report, artifact_facts, layer_errors, layer_reports
+from qcompiler.samples.source import open_samples
 
 if TYPE_CHECKING:
     from qcompiler.backend.artifact import Artifact
@@ -37,11 +39,14 @@ BitsWish = int | str | Bits | Mapping[str, int | str | Bits]
 class Options:
     """How to compile; every field is a keyword of :func:`compile` and :func:`build`.
 
-    ``calibration``: samples to choose ranges from, see ``qcompiler.calibrate``.
+    ``calibration``: samples to choose ranges from, see ``qcompiler.calibrate``; or the path of a ``.npy`` or ``.npz`` file; or a
+    folder of images as :class:`qcompiler.ImageFolder`.
     ``target``: "native" (the best that this CPU runs), "x86", "arm64", or a name that ``qcompiler targets`` lists.
     ``bits``: for all layers (4, "w4a4") or by patterns over layer names ({"layer3.*": 4}); 8 where nothing is said.
     ``name``: prefix of the C symbols, a C identifier; by default made from the model's name.
-    ``observer``: how calibration chooses ranges, "mse" or "minmax".
+    ``observer``: how calibration chooses ranges: "minmax", "moving-average", "percentile", "mse" or "entropy" for every tensor,
+    or a dict by kind of tensor and by patterns over layer names, see ``qcompiler.observers.choice``; by default "minmax" for
+    inputs and "mse" for the rest.
     ``output_bits``: 8, 16 or 32 bits for network outputs.
     ``batch_tile``: samples that kernels work on at once; any batch size can be run whatever the tile.
     ``input_layout``: "NCHW", or "NHWC" if the caller has images with the channels last.
@@ -54,7 +59,7 @@ class Options:
     target: str = "native"
     bits: BitsWish | None = None
     name: str | None = None
-    observer: str = "mse"
+    observer: ObserverWish = None
     output_bits: int = 16
     batch_tile: int = 1
     input_layout: str = "NCHW"
@@ -63,7 +68,7 @@ class Options:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        choices = {"output_bits": (8, 16, 32), "input_layout": ("NCHW", "NHWC"), "observer": ("mse", "minmax")}
+        choices = {"output_bits": (8, 16, 32), "input_layout": ("NCHW", "NHWC")}
         for key, legal in choices.items():
             if getattr(self, key) not in legal:
                 problem = f"{key} is {getattr(self, key)!r}"
@@ -72,6 +77,7 @@ class Options:
             raise CompileError("OPTION001", "batch_tile", f"batch_tile is {self.batch_tile!r}", "choose 1 to 64")
         if self.name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", self.name):
             raise CompileError("OPTION002", "name", f"{self.name!r} is not a C identifier", "use letters, digits and _")
+        ObserverChoice.parse(self.observer)
 
 
 def compile(model: Any, example_inputs: Any = None, **options: Any) -> Library:
@@ -101,14 +107,52 @@ def build(model: Any, example_inputs: Any = None, *, out: str | Path, **options:
     ``model``, ``example_inputs`` and options as for :func:`compile`. The folder appears when everything is done: nothing
     half-written is left behind. Raises CompileError with what to change.
     """
+    settings = read_options(options)
+    with progress_bars(settings.progress) as progress:
+        return _build(model, example_inputs, Path(out), settings, progress)
+
+
+def export_onnx(model: Any, path: str | Path, example_inputs: Any = None, *, as_float: bool = False, **options: Any) -> Path:
+    """Quantize ``model`` and write its integer graph to the file ``path`` as ONNX in QDQ form, float in and float out.
+
+    ``model``: what :func:`compile` takes, a graph, or a dump of any stage; ``as_float``: write the float graph as it is, with
+    nothing quantized. Options as for :func:`compile`; those about machine code change nothing here. Gives ``path``.
+    What is written, and where a runtime's numbers differ from the library's: ``qcompiler.exporters.onnx_model``.
+    Raises CompileError with what to change.
+    """
+    from qcompiler.exporters.onnx_model import to_onnx, write_onnx
+
+    settings = read_options(options)
+    with progress_bars(settings.progress) as progress:
+        progress.advance("import", 0)
+        imported, graph, calibration = _import(model, example_inputs, settings)
+        if as_float and graph.stage is Stage.INTEGER:
+            remedy = "export a dump of an earlier stage, or the model itself"
+            raise CompileError("OPTION004", "as_float", f"{graph.name} is a graph of integers", remedy)
+        if not as_float:
+            passing = Settings(calibration, settings.observer, parse_bits(settings.bits), settings.output_bits, progress=progress)
+            graph = to_integer(graph, passing, lambda *_: progress.advance("passes"))
+        write_onnx(to_onnx(graph, imported.final_activations), Path(path))
+    return Path(path)
+
+
+def read_options(options: Mapping[str, Any]) -> Options:
+    """Keywords as :class:`Options`; OPTION003 where there is no such option."""
     known = {f: v for f, v in options.items() if f in Options.__dataclass_fields__}
     if len(known) != len(options):
         wrong = ", ".join(sorted(set(options) - set(known)))
         legal = ", ".join(Options.__dataclass_fields__)
         raise CompileError("OPTION003", "options", f"there is no option {wrong}", f"the options are {legal}")
-    settings = Options(**known)
-    with progress_bars(settings.progress) as progress:
-        return _build(model, example_inputs, Path(out), settings, progress)
+    return Options(**known)
+
+
+def _import(model: Any, example_inputs: Any, options: Options) -> tuple[ImportedModel, Graph, Any]:
+    """What the import gave, its graph under the name that was wished for, and the calibration data, with nothing taken away."""
+    calibration = open_samples(options.calibration)
+    if example_inputs is None and _needs_example(model):
+        example_inputs, calibration = first_sample(calibration, required_inputs(model))
+    imported = load_graph(model, example_inputs)
+    return imported, replace(imported.graph, name=options.name or identifier(imported.graph.name)), calibration
 
 
 def _build(model: Any, example_inputs: Any, out: Path, options: Options, progress: Progress) -> Artifact:
@@ -119,11 +163,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     target = load_target(options.target)
     pins = parse_bits(options.bits)
     progress.advance("import", 0)
-    calibration = options.calibration
-    if example_inputs is None and _needs_example(model):
-        example_inputs, calibration = first_sample(calibration, required_inputs(model))
-    imported = load_graph(model, example_inputs)
-    graph = replace(imported.graph, name=options.name or identifier(imported.graph.name))
+    imported, graph, calibration = _import(model, example_inputs, options)
     dumper = Dumper(Path(options.dump_ir)) if options.dump_ir is not None else None
     if dumper:
         dumper.graph("import", graph)
@@ -173,10 +213,12 @@ def check_bit_pairs(graph: Graph, target: Target) -> None:
 
 
 def load_graph(model: Any, example_inputs: Any) -> ImportedModel:
-    """The graph of a model or of a dump, and what the import has to say about it."""
+    """The graph of a model or of a dump (or the graph that ``model`` is), and what the import has to say about it."""
     from qcompiler.importers.builder import ImportedModel
     from qcompiler.importers.load import load_model
 
+    if isinstance(model, Graph):
+        return ImportedModel(model)
     if isinstance(model, str | Path) and Path(model).suffix == ".qir":
         return ImportedModel(read_dump(Path(model)))
     return load_model(model, example_inputs)
@@ -215,7 +257,8 @@ def first_sample(calibration: Any, count: int | None) -> tuple[Any, Any]:
     import torch
 
     def one(part: Any) -> torch.Tensor:
-        return torch.as_tensor(part)[:1].to(torch.float32)
+        first = part[:1] if hasattr(part, "shape") else torch.as_tensor(part)[:1]
+        return torch.tensor(first, dtype=torch.float32) if not isinstance(first, torch.Tensor) else first.to(torch.float32)
 
     if calibration is None:
         return None, None

@@ -2,7 +2,8 @@
 
 Data may be one array ``[S, ...]`` (or a tuple or dict of them, one per input), or any iterable of batches: arrays, tensors,
 tuples of them (where the model has one input, only the first is used: a loader's labels are ignored) or dicts by input
-name. Only one batch and the observers are in memory at a time.
+name; files and folders of images come as ``qcompiler.samples`` opens them. Only one batch and the observers are in memory at a
+time, whatever the number of samples.
 
 Errors: CALIB001 no data given, CALIB002 no samples, CALIB003 NaN or infinite samples, CALIB004 wrong shape, CALIB005 wrong
 type, CALIB006 a layer gives NaN or infinite values.
@@ -19,14 +20,15 @@ import numpy as np
 from qcompiler.errors import CompileError
 from qcompiler.interpret import run_float
 from qcompiler.ir.graph import BATCH, Array, Graph, Stage, Value
-from qcompiler.observers import MinMaxObserver, MseObserver, Observer
+from qcompiler.observers.choice import ObserverChoice, ObserverWish
 from qcompiler.progress import Progress
+from qcompiler.samples.numpy_files import NpzSamples
+from qcompiler.samples.restartable import Restartable
 
 if TYPE_CHECKING:
     import torch
 
 BATCH_SIZE: Final = 16
-OBSERVERS: Final[dict[str, type[MinMaxObserver]]] = {"minmax": MinMaxObserver, "mse": MseObserver}
 
 _ACCEPTED = "an array [samples, ...], an iterable of batches (arrays, tensors, tuples of them), or a dict by input name"
 
@@ -49,18 +51,22 @@ def batches(graph: Graph, data: Any) -> Iterator[list[torch.Tensor]]:
         )
     if isinstance(data, str | bytes) or not (_is_array(data) or isinstance(data, Iterable)):
         raise _error("CALIB005", f"the data is a {type(data).__name__}", f"pass {_ACCEPTED}")
+    if isinstance(data, NpzSamples):
+        data = data.batches([value.name for value in graph.inputs])
     whole = _is_array(data) or isinstance(data, Mapping) or (isinstance(data, tuple) and all(map(_is_array, data)))
     seen = 0
     for item in [data] if whole else data:
-        tensors = _tensors(graph, item, seen)
-        for start in range(0, len(tensors[0]), BATCH_SIZE):
-            yield [t[start : start + BATCH_SIZE] for t in tensors]
-        seen += len(tensors[0])
+        parts = _parts(graph, item)
+        for start in range(0, len(parts[0]), BATCH_SIZE):
+            slices = (part[start : start + BATCH_SIZE] for part in parts)
+            yield [_tensor(value, part, seen + start) for value, part in zip(graph.inputs, slices, strict=True)]
+        seen += len(parts[0])
     if seen == 0:
         raise _error("CALIB002", "the calibration data has no samples", "pass at least one sample; 64 to 512 are enough")
 
 
-def _tensors(graph: Graph, item: Any, seen: int) -> list[torch.Tensor]:
+def _parts(graph: Graph, item: Any) -> list[Any]:
+    """What ``item`` has for each input: arrays or tensors with the batch in front, equally many samples, nothing copied."""
     names = [v.name for v in graph.inputs]
     if isinstance(item, Mapping):
         if set(item) != set(names):
@@ -76,29 +82,36 @@ def _tensors(graph: Graph, item: Any, seen: int) -> list[torch.Tensor]:
             raise _error(
                 "CALIB004", f"a batch is one tensor, the model has {len(names)} inputs", f"pass tuples or dicts of {names}"
             )
-    tensors = [_tensor(value, part, seen) for value, part in zip(graph.inputs, parts, strict=True)]
-    if len({len(t) for t in tensors}) > 1:
-        counts = [len(t) for t in tensors]
+    parts = [_with_batch(value, part) for value, part in zip(graph.inputs, parts, strict=True)]
+    if len({len(part) for part in parts}) > 1:
+        counts = [len(part) for part in parts]
         raise _error("CALIB004", f"the inputs of a batch have {counts} samples", "pass equally many samples for every input")
-    return tensors
+    return parts
+
+
+def _with_batch(value: Value, part: Any) -> Any:
+    """``part`` as an array or tensor shaped like ``value``; one sample without its batch axis is accepted."""
+    if not _is_array(part):
+        part = np.asarray(part)
+    expected, shape = value.type.shape, tuple(part.shape)
+    if len(shape) == len(expected) - 1 and shape == expected[1:]:
+        part, shape = part[None], (1, *shape)
+    if len(shape) != len(expected) or any(e not in (BATCH, s) for e, s in zip(expected, shape, strict=True)):
+        raise _error(
+            "CALIB004",
+            f"input {value.name} has shape {list(shape)}, the model takes [{', '.join(map(str, expected))}]",
+            "pass samples in the model's own layout, with the batch in front",
+        )
+    return part
 
 
 def _tensor(value: Value, part: Any, seen: int) -> torch.Tensor:
-    """``part`` as a finite float32 tensor shaped like ``value``; one sample without its batch axis is accepted."""
+    """``part`` as a finite float32 tensor; ``seen`` samples came before."""
     import torch
 
     array = np.asarray(part.detach().cpu() if isinstance(part, torch.Tensor) else part)
     if array.dtype.kind not in "fiub":
         raise _error("CALIB005", f"input {value.name} has elements of type {array.dtype}", "pass float or integer arrays")
-    expected = value.type.shape
-    if array.ndim == len(expected) - 1 and array.shape == expected[1:]:
-        array = array[None]
-    if array.ndim != len(expected) or any(e not in (BATCH, s) for e, s in zip(expected, array.shape, strict=True)):
-        raise _error(
-            "CALIB004",
-            f"input {value.name} has shape {list(array.shape)}, the model takes [{', '.join(map(str, expected))}]",
-            "pass samples in the model's own layout, with the batch in front",
-        )
     tensor = torch.from_numpy(np.array(array, dtype=np.float32))
     finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1) if len(tensor) else torch.ones(0, dtype=torch.bool)
     if not bool(finite.all()):
@@ -111,7 +124,7 @@ def _tensor(value: Value, part: Any, seen: int) -> torch.Tensor:
 
 @dataclass
 class FirstSamples:
-    """Keeps the first ``count`` calibration samples, one array per input, for what needs them after calibration."""
+    """Keeps the first ``count`` calibration samples, one array per input, for what needs them before or after calibration."""
 
     count: int = 32
     inputs: list[Array] = field(default_factory=list)
@@ -124,9 +137,11 @@ class FirstSamples:
             self.inputs = [array[: self.count] for array in kept]
         return len(self.inputs[0]) >= self.count
 
-    def collect(self, data: Iterable[list[torch.Tensor]]) -> None:
-        """Take batches until there are enough."""
-        for batch in data:
+    def fill(self, graph: Graph, data: Any) -> None:
+        """Look at the first samples of ``data`` if there is any and none were kept before."""
+        if self.inputs or data is None:
+            return
+        for batch in batches(graph, data.peek() if isinstance(data, Restartable) else data):
             if self.see(batch):
                 return
 
@@ -134,19 +149,13 @@ class FirstSamples:
 def calibrate(
     graph: Graph,
     data: Any,
-    observer: str = "mse",
+    observer: ObserverWish = None,
     samples: FirstSamples | None = None,
     progress: Progress | None = None,
 ) -> Graph:
-    """The calibrated graph: every value has the range that ``observer`` ("mse" or "minmax") chose.
-
-    Network inputs always keep their smallest and largest value: they are data, not statistics, and clipping them loses more
-    than it gains.
-    """
-    if observer not in OBSERVERS:
-        raise _error("CALIB005", f"there is no observer {observer!r}", f"choose one of {', '.join(OBSERVERS)}")
-    seen: dict[str, Observer] = {v.name: MinMaxObserver() for v in graph.inputs}
-    seen.update((name, OBSERVERS[observer]()) for name in graph.values if name not in seen)
+    """The calibrated graph: every value has the range that its observer chose, see ``qcompiler.observers.choice``."""
+    seen = ObserverChoice.parse(observer).observers(graph)
+    keeping = None if samples is None or samples.inputs else samples  # an earlier pass may have looked at them
 
     def observe(value: Value, tensor: torch.Tensor) -> None:
         if not seen[value.name].see(tensor):
@@ -162,8 +171,8 @@ def calibrate(
     with torch.no_grad():
         for batch in batches(graph, data):
             run_float(graph, batch, observe)
-            if samples is not None:
-                samples.see(batch)
+            if keeping is not None:
+                keeping.see(batch)
             if progress:
                 progress.advance("calibrate", len(batch[0]))
 
@@ -174,7 +183,9 @@ def calibrate(
         graph,
         stage=Stage.CALIBRATED,
         inputs=tuple(map(with_range, graph.inputs)),
-        nodes=tuple(replace(node, outputs=tuple(map(with_range, node.outputs))) for node in graph.nodes),
+        nodes=tuple(
+            replace(node, outputs=tuple(map(with_range, node.outputs))).with_attributes(equalized=None) for node in graph.nodes
+        ),
     )
 
 
@@ -183,7 +194,7 @@ class Calibrate:
     """:func:`calibrate` as a pass."""
 
     data: Any
-    observer: str = "mse"
+    observer: ObserverWish = None
     samples: FirstSamples | None = None
     progress: Progress | None = None
     name: str = "calibrate"

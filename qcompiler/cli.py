@@ -1,4 +1,4 @@
-"""The command line: ``qcompiler compile | build | run | inspect | targets``.
+"""The command line: ``qcompiler compile | build | export | run | inspect | targets``.
 
 Exit codes: 0 done, 1 a problem of the input (a CompileError), 2 wrong usage, 3 a mistake of the compiler itself.
 """
@@ -59,13 +59,6 @@ class Layout(StrEnum):
     NHWC = "NHWC"
 
 
-class ObserverName(StrEnum):
-    """How calibration chooses ranges."""
-
-    MSE = "mse"
-    MINMAX = "minmax"
-
-
 Model = Annotated[
     str,
     typer.Argument(
@@ -75,7 +68,13 @@ Model = Annotated[
 ]
 Calibration = Annotated[
     Path | None,
-    typer.Option(help=".npy with samples [S, ...] as the model takes them, or .npz with one array, or one per input by name"),
+    typer.Option(
+        help=".npy with samples [S, ...] as the model takes them, .npz with one array, or one per input by name, or a folder of "
+        "images, with --preprocess"
+    ),
+]
+Preprocess = Annotated[
+    Path | None, typer.Option(help="TOML or JSON file that says how images become inputs: size, resize, mean, std, channels, ...")
 ]
 TargetName = Annotated[str, typer.Option(help="native, x86, arm64, or a name that `qcompiler targets` lists")]
 BitsOption = Annotated[str | None, typer.Option(help="bits of all layers: 4 (weights), w4a8, w4a4, w2a8, ...")]
@@ -87,7 +86,13 @@ DumpIr = Annotated[Path | None, typer.Option(help="folder for one text file afte
 OutputBits = Annotated[int, typer.Option(help="bits of the network's outputs: 8, 16 or 32")]
 BatchTile = Annotated[int, typer.Option(help="samples that kernels work on at once; any batch can be run")]
 InputLayout = Annotated[Layout, typer.Option(help="layout of 4-D inputs")]
-Observer = Annotated[ObserverName, typer.Option(help="how calibration chooses ranges")]
+Observer = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="how calibration chooses ranges: minmax, moving-average, percentile:99.99, mse or entropy, for all tensors or as "
+        "KIND=NAME for input, activation, output or a pattern over layer names; may be repeated"
+    ),
+]
 Pool = Annotated[bool, typer.Option(help="put a pthread pool into the library")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
@@ -146,21 +151,41 @@ def load_model(text: str) -> Any:
     return made
 
 
-def load_samples(path: Path | None) -> Any:
-    """The arrays of a .npy or .npz file; CLI002 if it is neither."""
+def calibration_data(path: Path | None, preprocess: Path | None) -> Any:
+    """What ``--calibration`` and ``--preprocess`` name; CLI002 for the latter alone, SAMPLES errors for what cannot be read."""
+    from qcompiler.samples.preprocessing import Preprocessing
+    from qcompiler.samples.source import open_samples
+
     if path is None:
+        if preprocess is not None:
+            problem = "there are no images to preprocess"
+            raise CompileError("CLI002", "--preprocess", problem, "name a folder of images with --calibration")
         return None
-    from zipfile import BadZipFile
+    return open_samples(path, None if preprocess is None else Preprocessing.read(preprocess))
 
-    import numpy as np
 
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError, BadZipFile) as problem:
-        why = problem.strerror if isinstance(problem, OSError) else "this is no numpy file of numbers"
-        raise CompileError("CLI002", str(path), f"no samples can be read: {why}", "pass a .npy or .npz file") from None
+def load_samples(path: Path) -> Any:
+    """The arrays of a .npy or .npz file, whole; SAMPLES001 if it is neither."""
+    from qcompiler.samples.numpy_files import NpzSamples, open_numpy
+
+    opened = open_numpy(path)
+    if not isinstance(opened, NpzSamples):
+        return opened
+    arrays = opened.read()
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def parse_observers(wishes: list[str] | None) -> str | dict[str, str] | None:
+    """``--observer`` as the ``observer`` of the Python interface; CLI006 for a name for all tensors among others."""
+    if not wishes:
+        return None
+    if len(wishes) == 1 and "=" not in wishes[0]:
+        return wishes[0]
+    pairs = [wish.rpartition("=") for wish in wishes]
+    if any(not mark for _, mark, _ in pairs):
+        problem = f"{next(name for _, mark, name in pairs if not mark)!r} is for all tensors, but there are others"
+        raise CompileError("CLI006", "--observer", problem, "write KIND=NAME for each, as in input=minmax")
+    return {kind: name for kind, _, name in pairs}
 
 
 def named_inputs(library: Library, samples: Any) -> list[np.ndarray[Any, Any]]:
@@ -194,11 +219,12 @@ def parse_pins(bits: str | None, pins: list[str] | None) -> dict[str, int | str]
 def compile_command(
     model: Model,
     calibration: Calibration = None,
+    preprocess: Preprocess = None,
     target: TargetName = "native",
     bits: BitsOption = None,
     pin: Pins = None,
     name: Name = None,
-    observer: Observer = ObserverName.MSE,
+    observer: Observer = None,
     output_bits: OutputBits = 16,
     batch_tile: BatchTile = 1,
     input_layout: InputLayout = Layout.NCHW,
@@ -218,11 +244,11 @@ def compile_command(
         dumps = dump_ir or Path(temporary)
         library = qcompiler.compile(
             load_model(model),
-            calibration=load_samples(calibration),
+            calibration=calibration_data(calibration, preprocess),
             target=target,
             bits=parse_pins(bits, pin),
             name=name,
-            observer=observer.value,
+            observer=parse_observers(observer),
             output_bits=output_bits,
             batch_tile=batch_tile,
             input_layout=input_layout.value,
@@ -246,11 +272,12 @@ def build(
     model: Model,
     out: Annotated[Path, typer.Option(help="folder for net.o, libnet.a, libnet.so, net.h, net.json and net.report.json")],
     calibration: Calibration = None,
+    preprocess: Preprocess = None,
     target: TargetName = "native",
     bits: BitsOption = None,
     pin: Pins = None,
     name: Name = None,
-    observer: Observer = ObserverName.MSE,
+    observer: Observer = None,
     output_bits: OutputBits = 16,
     batch_tile: BatchTile = 1,
     input_layout: InputLayout = Layout.NCHW,
@@ -268,11 +295,11 @@ def build(
         artifact = qcompiler.build(
             load_model(model),
             out=out,
-            calibration=load_samples(calibration),
+            calibration=calibration_data(calibration, preprocess),
             target=target,
             bits=parse_pins(bits, pin),
             name=name,
-            observer=observer.value,
+            observer=parse_observers(observer),
             output_bits=output_bits,
             batch_tile=batch_tile,
             input_layout=input_layout.value,
@@ -285,6 +312,41 @@ def build(
             return f"{artifact.report()}written to {out}/: {', '.join(artifact.files())}"
 
         emit(as_json, lambda: {**as_data(artifact.report().to_json()), "files": artifact.files()}, text)
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="the ONNX file to write")],
+    as_float: Annotated[bool, typer.Option("--float", help="write the float graph; nothing is quantized")] = False,
+    calibration: Calibration = None,
+    preprocess: Preprocess = None,
+    bits: BitsOption = None,
+    pin: Pins = None,
+    name: Name = None,
+    observer: Observer = None,
+    output_bits: OutputBits = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Write MODEL, quantized, as ONNX in QDQ form, for Netron and other runtimes; or as float ONNX, of any stage of a dump.
+
+    `qcompiler export net.onnx --calibration inputs.npy --bits w4a8 --out net.qdq.onnx`
+    """
+    import qcompiler
+
+    with errors_as_exit_codes(as_json):
+        qcompiler.export_onnx(
+            load_model(model),
+            out,
+            as_float=as_float,
+            calibration=calibration_data(calibration, preprocess),
+            bits=parse_pins(bits, pin),
+            name=name,
+            observer=parse_observers(observer),
+            output_bits=output_bits,
+            progress=not as_json,
+        )
+        emit(as_json, lambda: {"file": str(out), "bytes": out.stat().st_size}, lambda: f"written: {out}")
 
 
 @app.command()
@@ -335,7 +397,7 @@ def inspect(
 
     An artifact gives its report; a dump is checked and printed; a model is imported and printed as the float graph.
 
-    `qcompiler inspect build/` or `qcompiler inspect dumps/11-quantize.qir`
+    `qcompiler inspect build/` or `qcompiler inspect dumps/16-quantize.qir`
     """
     from qcompiler.api import load_graph
     from qcompiler.ir.text import MemoryStore, print_graph

@@ -9,12 +9,14 @@ from typing import Any, Final
 from qcompiler.bits import Bits
 from qcompiler.calibrate import Calibrate, FirstSamples
 from qcompiler.ir.graph import Graph, Stage
+from qcompiler.observers.choice import ObserverWish
 from qcompiler.passes.absorb_affine import AbsorbAffine
 from qcompiler.passes.allocate_bits import AllocateBits
 from qcompiler.passes.canonicalize_means import CanonicalizeMeans
 from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.passes.decompose_layers import DecomposeLayers
 from qcompiler.passes.drop_identities import DropIdentities
+from qcompiler.passes.equalize_channels import EqualizeChannels
 from qcompiler.passes.fold_affine import FoldAffine
 from qcompiler.passes.fold_constants import FoldConstants
 from qcompiler.passes.fold_pad import FoldPad
@@ -26,16 +28,17 @@ from qcompiler.passes.prove_overflow import ProveOverflow
 from qcompiler.passes.quantize import Quantize
 from qcompiler.passes.simplify_moves import SimplifyMoves
 from qcompiler.progress import Progress
+from qcompiler.samples.restartable import Restartable
 
 STAGES: Final = (Stage.FLOAT, Stage.CALIBRATED, Stage.ALLOCATED, Stage.INTEGER)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the passes are told. ``samples`` collects the first calibration samples, for bias correction and the report."""
+    """What the passes are told. ``samples`` keeps the first calibration samples, for whatever needs more than ranges."""
 
     calibration: Any = None
-    observer: str = "mse"
+    observer: ObserverWish = None
     pins: Mapping[str, Bits] = field(default_factory=dict)
     output_bits: int = 16
     samples: FirstSamples = field(default_factory=FirstSamples)
@@ -44,6 +47,7 @@ class Settings:
 
 def passes(settings: Settings) -> tuple[Pass, ...]:
     """Every pass in its order."""
+    calibration, samples = Restartable.of(settings.calibration), settings.samples
     return (
         DropIdentities(),
         FoldConstants(),
@@ -56,9 +60,10 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         FuseActivations(),
         DecomposeLayers(),
         SimplifyMoves(),
-        Calibrate(settings.calibration, settings.observer, settings.samples, settings.progress),
+        EqualizeChannels(samples, calibration, settings.pins),
+        Calibrate(calibration, settings.observer, samples, settings.progress),
         AllocateBits(settings.pins),
-        CorrectBias(settings.samples, settings.calibration),
+        CorrectBias(samples, calibration),
         Quantize(settings.output_bits),
         NarrowRequantization(),
         ProveOverflow(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from qcompiler.calibrate import FirstSamples, calibrate
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import Graph
 from qcompiler.ir.text import parse_graph
-from qcompiler.observers import MinMaxObserver, MseObserver
+from qcompiler.observers.extremes import MinMaxObserver
+from qcompiler.observers.mse import MseObserver
+from qcompiler.samples.restartable import Restartable
+from qcompiler.samples.source import open_samples
 
 ONE = """graph @g stage=float (%x: f32[N,2]) {
   const %w: f32[1,2] = [0x1p+0, -0x1p+0]
@@ -120,14 +124,48 @@ def test_bad_data_is_a_clear_error(text: str, data: Any, message: str) -> None:
 
 
 def test_an_unknown_observer_is_named() -> None:
-    with pytest.raises(CompileError, match="there is no observer 'entropy'"):
-        calibrate(graph(), DATA, "entropy")
+    with pytest.raises(CompileError, match="there is no observer 'kl'"):
+        calibrate(graph(), DATA, "kl")
 
 
-def test_first_samples_are_kept_for_the_report() -> None:
-    samples = FirstSamples(count=2)
-    calibrate(graph(), (row for row in DATA), samples=samples)
-    assert np.array_equal(samples.inputs[0], DATA[:2])
+def test_first_samples_are_kept_once() -> None:
+    for count in (2, 9):
+        samples = FirstSamples(count=count)
+        calibrate(graph(), (row for row in DATA), samples=samples)
+        assert np.array_equal(samples.inputs[0], DATA[:count])
+        data = Restartable.of(row for row in DATA)
+        looked = FirstSamples(count=count)
+        looked.fill(graph(), data)
+        found = calibrate(graph(), data, "minmax", looked)
+        assert np.array_equal(looked.inputs[0], DATA[:count])
+        assert ranges(found) == {"x": (-3.0, 2.0), "y": (-1.0, 5.0)}
+
+
+def test_a_loader_is_not_taken_for_a_generator() -> None:
+    data = [DATA]
+    assert Restartable.of(data) is data
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("names", [("x",), ("anything",), ("x", "labels")])
+def test_npz_files(tmp_path: Path, compressed: bool, names: tuple[str, ...]) -> None:
+    arrays = dict(zip(names, (DATA, np.arange(3)), strict=False))
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "data.npz", **arrays)
+    found = calibrate(graph(), open_samples(tmp_path / "data.npz"), "minmax")
+    assert ranges(found) == {"x": (-3.0, 2.0), "y": (-1.0, 5.0)}
+
+
+def test_npz_of_several_inputs(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", b=DATA, a=np.asfortranarray(DATA))
+    assert ranges(calibrate(graph(TWO), open_samples(tmp_path / "data.npz"), "minmax"))["y"] == (-6.0, 4.0)
+    assert ranges(calibrate(graph(TWO), list(open_samples(str(tmp_path / "data.npz"))), "minmax"))["y"] == (-6.0, 4.0)
+
+
+def test_npy_files_are_mapped(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", DATA)
+    data = open_samples(tmp_path / "data.npy")
+    assert isinstance(data, np.memmap)
+    assert ranges(calibrate(graph(), data, "minmax")) == {"x": (-3.0, 2.0), "y": (-1.0, 5.0)}
 
 
 def test_ranges_do_not_depend_on_batches_or_their_order() -> None:
@@ -168,13 +206,39 @@ def test_one_sided_and_constant_tensors() -> None:
         assert not observer.see(torch.tensor([[float("nan")]]))
 
 
-def test_memory_does_not_grow_with_the_samples() -> None:
-    def peak(samples: int) -> int:
+WIDE = """graph @g stage=float (%x: f32[N,64]) {
+  %y: f32[N,64] = add(%x, %x)  # add
+  return %y
+}
+"""
+
+
+@pytest.mark.parametrize("observer", ["minmax", "moving-average", "percentile", "mse", "entropy"])
+@pytest.mark.parametrize("kind", ["generator", "array", "npy", "npz"])
+def test_memory_does_not_grow_with_the_samples(tmp_path: Path, kind: str, observer: str) -> None:
+    """From 10 to 10,000 samples; numpy reports what it allocates, and a mapped file is not allocated."""
+
+    def data(count: int) -> Any:
+        samples = np.ones((count, 64), np.float32)
+        match kind:
+            case "generator":
+                return (np.ones((1, 64), np.float32) for _ in range(count))
+            case "array":
+                return samples
+            case "npy":
+                np.save(tmp_path / "data.npy", samples)
+            case "npz":
+                np.savez_compressed(tmp_path / "data.npz", x=samples)
+        return open_samples(tmp_path / f"data.{kind}")
+
+    def peak(count: int) -> int:
+        given = data(count)
         tracemalloc.start()
-        calibrate(graph(), (np.ones((64, 2), np.float32) for _ in range(samples // 64)))
+        calibrate(graph(WIDE), given, observer)
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return size
 
-    peak(64)
-    assert peak(64 * 200) < 1.5 * peak(64 * 4) + 100_000
+    peak(10)
+    few, many = peak(10), peak(10_000)
+    assert many < few + 200_000, (few, many)  # the samples are 2,560,000 bytes

@@ -12,12 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from typer.testing import CliRunner
 
 from qcompiler import InternalError, cli
 from qcompiler.targets.target import available_targets
 
-COMMANDS = ("compile", "build", "run", "inspect", "targets")
+COMMANDS = ("compile", "build", "export", "run", "inspect", "targets")
 
 
 def invoke(*arguments: object) -> Any:
@@ -56,6 +57,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     onnx.save(small_model(), folder / "net.onnx")
     np.save(folder / "inputs.npy", np.random.default_rng(1).normal(0, 1, (16, 3, 8, 8)).astype(np.float32))
+    (folder / "photos").mkdir()
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{index}.png")
+    (folder / "spec.toml").write_text("size = 8\nmean = 0.5\nstd = 0.25\n", encoding="utf-8")
     done = invoke(
         *("build", folder / "net.onnx", "--calibration", folder / "inputs.npy"),
         *("--out", folder / "build", "--dump-ir", folder / "dumps", "--name", "small"),
@@ -102,6 +108,15 @@ def test_compile_checks_and_reports(work: Path) -> None:
     data = json.loads(done.stdout)
     assert data["checked_samples"] == 2
     assert data["latency_ms"] > 0
+
+
+def test_calibration_on_a_folder_of_images(work: Path, tmp_path: Path) -> None:
+    done = invoke(
+        *("build", work / "net.onnx", "--calibration", work / "photos", "--preprocess", work / "spec.toml", "--json"),
+        *("--observer", "input=percentile:99.9", "--observer", "conv=entropy", "--out", tmp_path / "out"),
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["facts"]["SQNR samples"] == 3
 
 
 def test_run_prints_classes_and_saves_the_output(work: Path, tmp_path: Path) -> None:
@@ -159,7 +174,26 @@ PROBLEMS = {
         ["compile", "no_such_module:make"],
         "the model cannot be made: ModuleNotFoundError: No module named 'no_such_module'",
     ),
-    "CLI002": (["compile", "net.onnx", "--calibration", "nothing.npy"], "no samples can be read: No such file or directory"),
+    "CLI002": (["compile", "net.onnx", "--preprocess", "spec.toml"], "there are no images to preprocess"),
+    "SAMPLES001": (["compile", "net.onnx", "--calibration", "nothing.npy"], "no samples can be read: No such file or directory"),
+    "SAMPLES002": (["compile", "net.onnx", "--calibration", "photos"], "this is a folder; images in it need to be preprocessed"),
+    "SAMPLES004": (
+        ["compile", "net.onnx", "--calibration", "dumps", "--preprocess", "spec.toml"],
+        "there are no images in this folder",
+    ),
+    "SAMPLES005": (
+        ["compile", "net.onnx", "--calibration", "photos", "--preprocess", "none.toml"],
+        "the file cannot be read: No such file or directory",
+    ),
+    "CLI006": (
+        ["compile", "net.onnx", "--calibration", "inputs.npy", "--observer", "mse", "--observer", "input=minmax"],
+        "'mse' is for all tensors, but there are others",
+    ),
+    "CALIB007": (["compile", "net.onnx", "--calibration", "inputs.npy", "--observer", "kl"], "there is no observer 'kl'"),
+    "CALIB008": (
+        ["compile", "net.onnx", "--calibration", "inputs.npy", "--observer", "tail=mse"],
+        "the pattern 'tail' names no layer",
+    ),
     "CLI003": (["compile", "net.onnx", "--calibration", "inputs.npy", "--pin", "conv"], "'conv' has no ="),
     "CLI004": (["run", "build", "wrong.npz"], "there are the arrays ['a', 'b'], but not x"),
     "CLI005": (["run", "build", "inputs.npy", "--output", "no/such/folder/y.npy"], "the output cannot be written: "),

@@ -23,10 +23,10 @@ LAYERS: Final = (
     ("errors", "arith", "progress", "codes"),
     ("bits", "targets", "ir"),
     ("ops",),
-    ("interpret", "observers", "dump"),
+    ("interpret", "observers", "samples", "dump"),
     ("calibrate",),
     ("passes", "importers", "report"),
-    ("backend", "pipeline"),
+    ("backend", "pipeline", "exporters"),
     ("api",),
     ("cli",),
 )

@@ -167,7 +167,14 @@ def compiled_real(
 
 
 # Of the test set, compared with the reference code by code.
-REFERENCE_IMAGES = {"resnet8": 10_000, "resnet20": 1_000, "resnet20-torch": 200, "efficientnet-lite0": 50}
+REFERENCE_IMAGES = {
+    "resnet8": 10_000,
+    "resnet20": 1_000,
+    "resnet20-torch": 200,
+    "resnet56": 100,
+    "dscnn": 500,
+    "efficientnet-lite0": 50,
+}
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from qcompiler.backend.artifact import Artifact
 from qcompiler.backend.elf import read_elf
 from qcompiler.targets.target import available_targets, host_refusal, load_target
 from tests.backend.c_program import codes_program
-from tests.real_models import NAMES, RealModel, calibration_images, evaluation_images
+from tests.real_models import LARGEST_DROP, NAMES, UNSEEN, RealModel, calibration_images, evaluation_images
 
 from .conftest import Array, Compilation
 
@@ -62,6 +62,11 @@ def test_accuracy(name: str, data_folder: Path, compiled_real: Compiled, real_mo
     assert figures["fp32"] == pytest.approx(real.required.fp32, abs=0.03), figures
     assert figures["integer"] >= real.required.integer, figures
     assert figures["agreement"] >= real.required.agreement, figures
+    if name in UNSEEN:
+        part = UNSEEN[name]
+        right, correct = (100 * (classes[part] == images.labels[part]).mean() for classes in (found, expected))
+        assert right >= correct - LARGEST_DROP, (right, correct)
+        assert 100 * (found[part] == expected[part]).mean() >= real.required.agreement
 
 
 def test_torch_and_onnx_are_the_same_network(compiled_real: Compiled, data_folder: Path) -> None:
