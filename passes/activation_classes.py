@@ -8,28 +8,10 @@ Other parts keep codes of their own and are rescaled.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import networkx
 
-from qcompiler.ir.graph import Graph, Node
-
-MOVES: Final = (
-    "amax",
-    "amin",
-    "max_pool2d",
-    "pad",
-    "reshape",
-    "resize_linear",
-    "slice",
-    "take",
-    "topk_values",
-    "transpose",
-)
-"""Operators whose result has the codes of their first operand."""
-
-RANKS: Final = ("argmax", "topk_indices")
-"""Operators that give indices."""
+from qcompiler.ir.graph import MOVES, Graph, Node
 
 
 def activation_classes(graph: Graph) -> list[tuple[str, ...]]:

@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 
 from qcompiler.ir.dtypes import I32, IntegerType
-from qcompiler.ir.graph import Graph, Node
+from qcompiler.ir.graph import RANKS, Graph, Node
 from qcompiler.ops.functions import evaluate
-from qcompiler.passes.activation_classes import RANKS, activation_classes, shared_operands
+from qcompiler.passes.activation_classes import activation_classes, shared_operands
 
 HEADROOM: Final = 4.0  # of wide outputs over the calibrated range: 16 bits have precision to spare, saturated logits tie
 SMALLEST_RANGE: Final = 2.0**-20

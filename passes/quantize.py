@@ -32,10 +32,9 @@ import numpy as np
 from qcompiler import arith
 from qcompiler.errors import CompileError
 from qcompiler.ir.dtypes import I16, I32, IntegerType
-from qcompiler.ir.graph import WEIGHTED, Array, Attribute, Constant, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.graph import MOVES, RANKS, WEIGHTED, Array, Attribute, Constant, Graph, Node, Stage, TensorType, Value
 from qcompiler.ops.functions import function_table
 from qcompiler.ops.pooling import counted_taps
-from qcompiler.passes.activation_classes import MOVES, RANKS
 from qcompiler.passes.activation_codes import SMALLEST_RANGE, Codes, choose_codes, wide_codes
 from qcompiler.passes.weight_codes import weight_codes
 

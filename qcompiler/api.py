@@ -130,7 +130,10 @@ def export_onnx(model: Any, path: str | Path, example_inputs: Any = None, *, as_
             remedy = "export a dump of an earlier stage, or the model itself"
             raise CompileError("OPTION004", "as_float", f"{graph.name} is a graph of integers", remedy)
         if not as_float:
-            passing = Settings(calibration, settings.observer, parse_bits(settings.bits), settings.output_bits, progress=progress)
+            pins = parse_bits(settings.bits)
+            passing = Settings(
+                calibration, settings.observer, pins, settings.output_bits, progress=progress, ranges=imported.ranges
+            )
             graph = to_integer(graph, passing, lambda *_: progress.advance("passes"))
         write_onnx(to_onnx(graph, imported.final_activations), Path(path))
     return Path(path)
@@ -180,7 +183,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
             dumper.graph(name, result)
         progress.advance("passes")
 
-    settings = Settings(calibration, options.observer, pins, options.output_bits, samples, progress)
+    settings = Settings(calibration, options.observer, pins, options.output_bits, samples, progress, imported.ranges)
     integer = to_integer(graph, settings, after)
     check_bit_pairs(integer, target)
     program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress)

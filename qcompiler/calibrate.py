@@ -19,7 +19,7 @@ import numpy as np
 
 from qcompiler.errors import CompileError
 from qcompiler.interpret import run_float
-from qcompiler.ir.graph import BATCH, Array, Graph, Stage, Value
+from qcompiler.ir.graph import BATCH, MOVES, Array, Graph, Stage, Value
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
 from qcompiler.progress import Progress
 from qcompiler.samples.numpy_files import NpzSamples
@@ -152,8 +152,16 @@ def calibrate(
     observer: ObserverWish = None,
     samples: FirstSamples | None = None,
     progress: Progress | None = None,
+    known: Mapping[str, tuple[float, float]] | None = None,
 ) -> Graph:
-    """The calibrated graph: every value has the range that its observer chose, see ``qcompiler.observers.choice``."""
+    """The calibrated graph: every value has the range that its observer chose, see ``qcompiler.observers.choice``.
+
+    ``known``: ranges that the model itself says, by the values' names; they win, also for values that only move the same
+    numbers. Where they are all that is needed, ``data`` may be None.
+    """
+    fixed = shared_ranges(graph, known or {})
+    if data is None and fixed and all(name in fixed for name in graph.values):
+        return with_ranges(graph, {name: (given, given) for name, given in fixed.items()})
     seen = ObserverChoice.parse(observer).observers(graph)
     keeping = None if samples is None or samples.inputs else samples  # an earlier pass may have looked at them
 
@@ -176,8 +184,29 @@ def calibrate(
             if progress:
                 progress.advance("calibrate", len(batch[0]))
 
+    observed = {name: (observer.range(8), observer.range(4)) for name, observer in seen.items()}
+    return with_ranges(graph, observed | {name: (given, given) for name, given in fixed.items()})
+
+
+def shared_ranges(graph: Graph, known: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """``known`` for the values of ``graph`` and for those that moves connect with them."""
+    found = {name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in known.items() if name in graph.values}
+    moves = [(node.inputs[0], node.output.name) for node in graph.nodes if node.op in MOVES]
+    for source, result in moves:
+        if source in found:
+            found.setdefault(result, found[source])
+    for source, result in reversed(moves):
+        if result in found:
+            found.setdefault(source, found[result])
+    return found
+
+
+def with_ranges(graph: Graph, ranges: Mapping[str, tuple[tuple[float, float], tuple[float, float]]]) -> Graph:
+    """The calibrated graph whose values have these ranges, for 8 bits and for 4."""
+
     def with_range(value: Value) -> Value:
-        return replace(value, range=seen[value.name].range(8), range4=seen[value.name].range(4))
+        wide, narrow = ranges[value.name]
+        return replace(value, range=wide, range4=narrow)
 
     return replace(
         graph,
@@ -197,9 +226,10 @@ class Calibrate:
     observer: ObserverWish = None
     samples: FirstSamples | None = None
     progress: Progress | None = None
+    known: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     name: str = "calibrate"
     requires: Stage = Stage.FLOAT
     gives: Stage = Stage.CALIBRATED
 
     def __call__(self, graph: Graph) -> Graph:
-        return calibrate(graph, self.data, self.observer, self.samples, self.progress)
+        return calibrate(graph, self.data, self.observer, self.samples, self.progress, self.known)

@@ -35,7 +35,10 @@ STAGES: Final = (Stage.FLOAT, Stage.CALIBRATED, Stage.ALLOCATED, Stage.INTEGER)
 
 @dataclass(frozen=True)
 class Settings:
-    """What the passes are told. ``samples`` keeps the first calibration samples, for whatever needs more than ranges."""
+    """What the passes are told. ``samples`` keeps the first calibration samples, for whatever needs more than ranges.
+
+    ``ranges``: those that a quantized model brings along; its channels are not equalized, and its values keep them.
+    """
 
     calibration: Any = None
     observer: ObserverWish = None
@@ -43,6 +46,7 @@ class Settings:
     output_bits: int = 16
     samples: FirstSamples = field(default_factory=FirstSamples)
     progress: Progress | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def passes(settings: Settings) -> tuple[Pass, ...]:
@@ -60,8 +64,8 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         FuseActivations(),
         DecomposeLayers(),
         SimplifyMoves(),
-        EqualizeChannels(samples, calibration, settings.pins),
-        Calibrate(calibration, settings.observer, samples, settings.progress),
+        *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins),)),
+        Calibrate(calibration, settings.observer, samples, settings.progress, settings.ranges),
         AllocateBits(settings.pins),
         CorrectBias(samples, calibration),
         Quantize(settings.output_bits),

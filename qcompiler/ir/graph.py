@@ -16,6 +16,22 @@ from qcompiler.ir.dtypes import F32, DType
 BATCH: Final = "N"
 WEIGHTED: Final = ("conv2d", "linear")
 """Operators with weights; in the integer stage their results are accumulators."""
+MOVES: Final = (
+    "amax",
+    "amin",
+    "max_pool2d",
+    "pad",
+    "reshape",
+    "resize_linear",
+    "slice",
+    "take",
+    "topk_values",
+    "transpose",
+)
+"""Operators whose result has the codes of their first operand."""
+
+RANKS: Final = ("argmax", "topk_indices")
+"""Operators that give indices."""
 Dim = int | Literal["N"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str | int, ...]
