@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 def import_model(model: Model, example_inputs: object = None) -> Graph:
     """The float graph of a torch module, ``fx.GraphModule``, ``ExportedProgram``, ONNX path or ``ModelProto``.
 
-    ``example_inputs``: a float32 tensor (torch or numpy) with the batch in front, or a tuple of them; needed for modules
-    only. Raises CompileError IMPORT001 to IMPORT008. A final softmax is left out; :func:`load_model` says so.
+    ``example_inputs``: a tensor (torch or numpy) of float32, or of integers that choose rows of embeddings, with the batch in
+    front, or a tuple of them; needed for modules only. Raises CompileError IMPORT001 to IMPORT008. A final softmax is left
+    out; :func:`load_model` says so.
     """
     return load_model(model, example_inputs).graph
 

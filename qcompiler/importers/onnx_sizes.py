@@ -127,6 +127,28 @@ def _reduce_product(node: NodeProto, inputs: list[Any]) -> Partial | None:
     return Sizes((BATCH if inputs[0].items == (BATCH,) else None,), int(_attribute(node, "keepdims", 1)))
 
 
+def _where(node: NodeProto, inputs: list[Any]) -> Partial | None:
+    condition, a, b = inputs
+    if not isinstance(condition, Known) or not (isinstance(a, Sizes) or isinstance(b, Sizes)):
+        return None
+    chosen, yes, no = condition.data.reshape(-1), _items(a), _items(b)
+    if yes is None or no is None:
+        return None
+    size = max(len(chosen), len(yes), len(no))
+    parts = [list(p) * size if len(p) == 1 else list(p) for p in (chosen, yes, no)]
+    return _result(tuple(y if c else n for c, y, n in zip(*parts, strict=True)), 1, node.output[0])
+
+
+def _equal(node: NodeProto, inputs: list[Any]) -> Partial | None:
+    """Compares sizes; the batch is equal to no number."""
+    a, b = (_items(x) for x in inputs)
+    if a is None or b is None or None in a or None in b or not any(isinstance(x, Sizes) for x in inputs):
+        return None
+    size = max(len(a), len(b))
+    a, b = (items * size if len(items) == 1 else items for items in (a, b))
+    return Known(np.array([p == q for p, q in zip(a, b, strict=True)]), node.output[0])
+
+
 # Each gives None where the operands are no sizes; then the operator means what it means for activations.
 SIZE_OPERATORS: Final[dict[str, Callable[[NodeProto, list[Any]], Partial | None]]] = {
     "Shape": _shape,
@@ -143,4 +165,6 @@ SIZE_OPERATORS: Final[dict[str, Callable[[NodeProto, list[Any]], Partial | None]
     "Mul": _arithmetic(lambda a, b: a * b),
     "Div": _arithmetic(lambda a, b: int(a / b) if b else 0),
     "ReduceProd": _reduce_product,
+    "Where": _where,
+    "Equal": _equal,
 }

@@ -9,7 +9,7 @@ Codes of this module:
     IMPORT004: ``torch.export`` cannot export the model.
     IMPORT005: an input without a batch in front, or inputs with different batches.
     IMPORT006: a dimension other than the batch is not known.
-    IMPORT007: an input or output that is not a float32 tensor.
+    IMPORT007: an input that is neither a float32 tensor nor one of integers, or an output that is no tensor.
     IMPORT008: the model branches on values that it computes from its input.
 """
 
@@ -19,47 +19,19 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qcompiler.errors import CompileError
 from qcompiler.importers.builder import ImportedModel
 from qcompiler.importers.torch_graph import TorchGraph
+from qcompiler.importers.torch_operators import MAKES_FRESH
 
 if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
-
-# Operators whose results share no memory with their operands. An in-place operator after anything else (a view, an
-# input) may change what other operators read, and the program is made functional first.
-FRESH: Final = frozenset(
-    [
-        "conv2d",
-        "convolution",
-        "batch_norm",
-        "linear",
-        "addmm",
-        "mm",
-        "relu",
-        "relu_",
-        "relu6",
-        "relu6_",
-        "hardtanh",
-        "hardtanh_",
-        "clamp",
-        "clamp_",
-        "add",
-        "add_",
-        "max_pool2d",
-        "avg_pool2d",
-        "adaptive_avg_pool2d",
-        "mean",
-        "pad",
-        "constant_pad_nd",
-        "clone",
-    ]
-)
 
 
 def import_module(model: torch.nn.Module, example_inputs: object) -> ImportedModel:
@@ -76,7 +48,7 @@ def import_module(model: torch.nn.Module, example_inputs: object) -> ImportedMod
         imported = import_program(_export(model, examples, dynamic=False), name)
     size = examples[0].shape[0]
     note = f"{name} is written for a batch of {size}: its reshapes were rewritten for any batch"
-    return ImportedModel(imported.graph, (note, *imported.notes), imported.final_activations)
+    return replace(imported, notes=(note, *imported.notes))
 
 
 def import_program(program: ExportedProgram, name: str | None = None) -> ImportedModel:
@@ -184,13 +156,13 @@ def _evaluation(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _in_place_hazard(program: ExportedProgram) -> bool:
-    """Whether an in-place operator may change what another operator reads."""
+    """Whether an in-place operator may change what another operator reads: it comes after a view or an input."""
     for node in program.graph.nodes:
         schema: Any = getattr(node.target, "_schema", None)
         if node.op != "call_function" or schema is None or not schema.is_mutable:
             continue
         changed: Any = node.args[0] if node.args else None
         name = getattr(getattr(changed, "target", None), "_opname", None)
-        if name not in FRESH or len(changed.users) != 1:
+        if name not in MAKES_FRESH or len(changed.users) != 1:
             return True
     return False

@@ -16,11 +16,16 @@ from qcompiler.importers.builder import (
     ImportedModel,
     Known,
     Layer,
+    Merged,
+    Repeated,
     Unknown,
     UnsupportedError,
+    check_size,
 )
-from qcompiler.importers.emit import LAST_STEP
-from qcompiler.importers.torch_operators import IGNORED, OPERATORS, REASONS, SYMBOLIC, Call, Symbolic
+from qcompiler.importers.emit_where import Condition
+from qcompiler.importers.operands import LAST_STEP
+from qcompiler.importers.torch_call import SYMBOLIC, Call, Symbolic
+from qcompiler.importers.torch_operators import IGNORED, OPERATORS, READ_INTEGERS, REASONS
 from qcompiler.ir.graph import BATCH, Dim, Value
 
 if TYPE_CHECKING:
@@ -66,7 +71,7 @@ class TorchGraph:
                 self.env[node] = UNKNOWN
 
     def _input(self, node: Node) -> object:
-        """A user's input; constants such as None stand in the nodes that read them."""
+        """A user's input (integers choose rows of tables); constants such as None stand in the nodes that read them."""
         import torch
 
         tensor = node.meta.get("val")
@@ -78,7 +83,8 @@ class TorchGraph:
                 return None
             kind = type(tensor).__name__
             raise CompileError("IMPORT007", where, f"the input is a {kind}, not a tensor", "make it a constant of the model")
-        if tensor.dtype != torch.float32:
+        integer = tensor.dtype in (torch.int32, torch.int64)
+        if tensor.dtype != torch.float32 and not integer:
             dtype = str(tensor.dtype).removeprefix("torch.")
             remedy = "call model.float() and export with float32 inputs"
             raise CompileError("IMPORT007", where, f"the input has elements of type {dtype}, not float32", remedy)
@@ -89,10 +95,11 @@ class TorchGraph:
             problem = f"the input has a batch of {front}, the inputs before it of {self.batch}"
             raise CompileError("IMPORT005", where, problem, "export all inputs with the same batch dimension in front")
         self.batch = front
+        self.builder.batch = front if isinstance(front, int) else None
         if not all(isinstance(d, int) for d in rest):
             problem = f"the input is [{','.join(map(str, (front, *rest)))}]: only the batch may be dynamic"
             raise CompileError("IMPORT006", where, problem, "export with constant sizes behind the batch")
-        return self.builder.input(node.name, cast(list[int], rest))
+        return self.builder.input(node.name, cast(list[int], rest), integer)
 
     def _known(self, tensor: torch.Tensor, name: str) -> Known:
         tensor = tensor.detach().cpu()
@@ -125,8 +132,10 @@ class TorchGraph:
         torch.fx.node.map_aggregate((args, kwargs), flat.append)
         path, call, name = self._names(node, flat)
         tags = getattr(node.target, "tags", ())
-        constant = not any(isinstance(x, Value | Unknown | Symbolic | Ending) for x in flat)
+        constant = not any(isinstance(x, Value | Unknown | Symbolic | Ending | Merged | Repeated | Condition) for x in flat)
         if constant and isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded not in tags:
+            if (why := _too_large(val)) is not None:
+                return self.builder.reject(path, target, why)
             return self._fold(node, args, kwargs, name)
         handler = OPERATORS.get(target)
         if handler is None:
@@ -134,6 +143,10 @@ class TorchGraph:
         final = all(user.op == "output" for user in node.users)
         if any(isinstance(x, Unknown) for x in flat):
             return UNKNOWN if final or "softmax" not in target else self.builder.reject(path, target, LAST_STEP)
+        whole = self.builder.integer_inputs | self.builder.index_values
+        read = next((x.name for x in flat if isinstance(x, Value) and x.name in whole), None)
+        if read is not None and target.split(".")[1] not in READ_INTEGERS:
+            return self.builder.reject(path, target, f"it reads the integers {read!r}, which only embeddings can read")
         layer = Layer(self.builder, path, target, name, call, final)
         batch = self.batch if isinstance(self.batch, int) else None
         bound = Call(layer, self._bound(node, args, kwargs), self._shape(val), batch)
@@ -219,6 +232,19 @@ class TorchGraph:
                 raise CompileError("IMPORT007", where, problem, "let the model return tensors only")
             results.append(result)
         return results
+
+
+def _too_large(val: object) -> str | None:
+    """Why a constant is not computed: it would be larger than anything that is compiled."""
+    import torch
+
+    try:
+        for part in val if isinstance(val, tuple | list) else (val,):
+            if isinstance(part, torch.Tensor):
+                check_size([max(int(d), 1) for d in part.shape], "a constant")
+    except UnsupportedError as problem:
+        return str(problem)
+    return None
 
 
 def _expression(size: Any) -> Any:

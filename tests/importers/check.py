@@ -16,9 +16,26 @@ from qcompiler.ir.text import MemoryStore, parse_graph, print_graph
 from qcompiler.ir.verify import verify
 from qcompiler.ops.table import OPERATORS
 
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def normal_numbers(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return generator.normal(size=shape).astype(np.float32)
+
+
+def positive_numbers(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return generator.uniform(0.1, 3, size=shape).astype(np.float32)
+
+
+def whole_numbers(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return generator.integers(0, 5, size=shape)
+
 
 def check_graph(
-    graph: Graph, expected: Callable[[list[np.ndarray]], Sequence[np.ndarray]], batches: Sequence[int] = (1, 3)
+    graph: Graph,
+    expected: Callable[[list[np.ndarray]], Sequence[np.ndarray]],
+    batches: Sequence[int] = (1, 3),
+    draw: Draw = normal_numbers,
 ) -> None:
     """``graph`` is well formed, its dump parses back, and it gives what ``expected`` gives."""
     assert graph.stage is Stage.FLOAT
@@ -27,8 +44,8 @@ def check_graph(
     assert parse_graph(print_graph(graph, store), store) == graph
     generator = np.random.default_rng(0)
     for n in batches:
-        arrays = [generator.normal(size=v.type.with_batch(n)).astype(np.float32) for v in graph.inputs]
-        ours = run_float(graph, [torch.from_numpy(x) for x in arrays])
+        arrays = [draw(generator, v.type.with_batch(n)) for v in graph.inputs]
+        ours = run_float(graph, [torch.from_numpy(x).float() for x in arrays])
         for mine, theirs in zip(ours, expected(arrays), strict=True):
             assert tuple(mine.shape) == theirs.shape
             np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-4, atol=1e-4)
