@@ -12,6 +12,7 @@ from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Array
 
 SMALLEST_SCALE_RATIO: Final = 2.0**-12  # of a channel's scale to the layer's largest
+GRID_TOLERANCE: Final = 1e-4  # of a code
 SHRINKS: Final = np.linspace(0.3, 1.0, 71)  # candidates for the clipping point, as shares of the largest weight
 
 
@@ -56,13 +57,37 @@ def least_error_scales(rows: Array, bits: int) -> Array:
     largest = np.maximum(largest, overall * SMALLEST_SCALE_RATIO)
     best: Array = largest / high
     if bits == 8:
-        return best
+        return exact_scales(rows, largest, best)
     error = np.full(len(rows), np.inf)
     for shrink in SHRINKS:
         scale = largest * shrink / high
         found = ((_codes(rows, scale, bits) * scale[:, None] - rows) ** 2).sum(axis=1)
         best, error = np.where(found < error, scale, best), np.minimum(found, error)
     return best
+
+
+def exact_scales(rows: Array, largest: Array, otherwise: Array) -> Array:
+    """Scales of channels whose weights are whole multiples of one, as those of a quantized model are; ``otherwise`` elsewhere.
+
+    Such weights keep their codes exactly. Of all scales that fit, the smallest, because biases are counted in it.
+    """
+    tops = np.arange(code_limits(8)[1], code_limits(8)[1] // 2, -1)  # every grid has a multiple whose largest code is one of them
+    candidates = largest[:, None] / tops  # [O, candidates]
+    few = rows[:, :16, None] / candidates[:, None, :]  # most channels are no grid, and a few weights tell
+    likely = _whole(few).all(axis=1) & rows.any(axis=1)[:, None]
+    scales = otherwise.copy()
+    for channel in np.flatnonzero(likely.any(axis=1)):
+        for scale in candidates[channel, likely[channel]]:  # the smallest scale first
+            if _whole(rows[channel] / scale).all():
+                scales[channel] = scale
+                break
+    return scales
+
+
+def _whole(ratios: Array) -> Array:
+    """Where numbers are whole, but for the rounding of float32."""
+    whole: Array = np.abs(ratios - np.rint(ratios)) < GRID_TOLERANCE
+    return whole
 
 
 def rounded_weights(weight: Array, bits: int) -> Array:

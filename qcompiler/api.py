@@ -84,8 +84,9 @@ def compile(model: Any, example_inputs: Any = None, **options: Any) -> Library:
     """Compile ``model`` and load the library into this process.
 
     ``model``: an ``nn.Module``, ``fx.GraphModule``, ``ExportedProgram``, ONNX ``ModelProto``, or the path of an ONNX file or of a
-    dump (``.qir``). ``example_inputs``: a tensor or tuple of tensors for an ``nn.Module``; by default the first calibration
-    sample. Options: the fields of :class:`Options`. Raises CompileError with what to change.
+    dump (``.qir``). ``example_inputs``: a tensor or tuple of tensors for an ``nn.Module`` or an ONNX model that leaves sizes
+    open; by default the first calibration sample. Options: the fields of :class:`Options`. Raises CompileError with what to
+    change.
 
     The artifact is gone once it is loaded; use :func:`build` to keep it.
     """
@@ -154,7 +155,13 @@ def _import(model: Any, example_inputs: Any, options: Options) -> tuple[Imported
     calibration = open_samples(options.calibration)
     if example_inputs is None and _needs_example(model):
         example_inputs, calibration = first_sample(calibration, required_inputs(model))
-    imported = load_graph(model, example_inputs)
+    try:
+        imported = load_graph(model, example_inputs)
+    except CompileError as problem:
+        if problem.code != "IMPORT006" or example_inputs is not None or calibration is None:
+            raise
+        example_inputs, calibration = first_sample(calibration, None)  # the samples say the sizes that the model leaves open
+        imported = load_graph(model, example_inputs)
     return imported, replace(imported.graph, name=options.name or identifier(imported.graph.name)), calibration
 
 

@@ -7,8 +7,9 @@ Codes of this module:
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qcompiler.errors import CompileError
 from qcompiler.importers.builder import ImportedModel
@@ -37,7 +38,7 @@ def load_model(model: Model, example_inputs: object = None) -> ImportedModel:
     if isinstance(model, str | Path):
         from qcompiler.importers.onnx_model import import_path
 
-        return import_path(model)
+        return import_path(model, example_shapes(example_inputs))
     # Whoever has a torch or ONNX object has imported its package: nothing else needs to be imported to ask.
     if "torch" in sys.modules:
         import torch
@@ -55,10 +56,20 @@ def load_model(model: Model, example_inputs: object = None) -> ImportedModel:
         from qcompiler.importers.onnx_model import import_proto
 
         if isinstance(model, ModelProto):
-            return import_proto(model)
+            return import_proto(model, examples=example_shapes(example_inputs))
     raise CompileError(
         "IMPORT002",
         "model",
         f"the model is a {type(model).__name__}",
         "pass a torch.nn.Module, an ExportedProgram, the path of an ONNX file or a ModelProto",
     )
+
+
+def example_shapes(example_inputs: object) -> list[tuple[int, ...]]:
+    """The shapes of an array or tensor, or of a sequence or dict of them; none for None."""
+    if example_inputs is None:
+        return []
+    if isinstance(example_inputs, Mapping):
+        example_inputs = tuple(example_inputs.values())
+    given: Sequence[Any] = example_inputs if isinstance(example_inputs, list | tuple) else [example_inputs]
+    return [tuple(int(d) for d in x.shape) for x in given]

@@ -2,6 +2,7 @@
 
 Codes of this module:
     IMPORT002: no such file, not an ONNX model, one that the ONNX checker rejects, or that onnx cannot convert to a newer version.
+    IMPORT003: an example input that does not fit the model's input.
     IMPORT005: an input without a batch in front, or inputs with different batches.
     IMPORT006: a dimension other than the batch is not known.
     IMPORT007: an input that is neither a float32 tensor nor one of integers.
@@ -9,9 +10,9 @@ Codes of this module:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -48,8 +49,12 @@ _NOT_CONSTANT = (Value, Unknown, Sizes, Ending, Merged, Repeated, Quantized, Con
 _READ_INDICES = ("Cast", "Gather", "Identity")
 
 
-def import_path(path: str | Path) -> ImportedModel:
-    """Import an ONNX file; its external data is read from the folder of the file."""
+PASSES_ON: Final = ("Identity", "Cast", "Dropout")
+"""Operators that a final softmax may stand before."""
+
+
+def import_path(path: str | Path, examples: Sequence[Sequence[int]] = ()) -> ImportedModel:
+    """Import an ONNX file; its external data is read from the folder of the file. ``examples`` as for :func:`import_proto`."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -64,14 +69,14 @@ def import_path(path: str | Path) -> ImportedModel:
     except Exception as problem:  # whatever the checks of its paths and sizes raise
         text = f"its external data cannot be read: {_first_line(problem)}"
         raise CompileError("IMPORT002", str(path), text, remedy) from problem
-    return import_proto(model, path.stem)
+    return import_proto(model, path.stem, examples)
 
 
-def import_proto(model: ModelProto, name: str | None = None) -> ImportedModel:
-    """Import a model in memory."""
+def import_proto(model: ModelProto, name: str | None = None, examples: Sequence[Sequence[int]] = ()) -> ImportedModel:
+    """Import a model in memory. ``examples``: shapes of example inputs, for sizes that the model leaves open."""
     name = name or model.graph.name or "model"
     model = _checked(model, name)
-    return _OnnxGraph(model, name).convert()
+    return _OnnxGraph(model, name, examples).convert()
 
 
 def _first_line(problem: Exception) -> str:
@@ -141,8 +146,9 @@ def _converted(model: ModelProto, name: str) -> ModelProto:
 class _OnnxGraph:
     """One conversion of a checked model."""
 
-    def __init__(self, model: ModelProto, name: str) -> None:
+    def __init__(self, model: ModelProto, name: str, examples: Sequence[Sequence[int]] = ()) -> None:
         self.model = model
+        self.examples = iter(examples)
         self.builder = GraphBuilder(name)
         self.env: dict[str, Any] = {}
         self.batch: int | str | None = None  # the constant batch size, or the name of the symbolic one
@@ -186,7 +192,7 @@ class _OnnxGraph:
         if not sizes:
             kind = "is a scalar" if tensor.HasField("shape") else "has no shape"
             raise CompileError("IMPORT005", where, f"the input {kind}, so no batch", "give it a batch in front")
-        front, *rest = sizes
+        front, *rest = self._sized(sizes, where)
         if self.batch is not None and front != self.batch:
             problem = f"the input has a batch of {front}, the inputs before it of {self.batch}"
             raise CompileError("IMPORT005", where, problem, "export all inputs with the same batch dimension in front")
@@ -195,9 +201,20 @@ class _OnnxGraph:
         numbers = [d for d in rest if isinstance(d, int)]
         if len(numbers) != len(rest):
             problem = f"the input is [{','.join(map(str, sizes))}]: only the batch may be dynamic"
-            remedy = "set them with onnx.tools.update_model_dims, or export with constant sizes behind the batch"
+            remedy = "give example_inputs (calibration samples serve too): their sizes are taken, or set them in the model"
             raise CompileError("IMPORT006", where, problem, remedy)
         return self.builder.input(info.name, numbers, integer)
+
+    def _sized(self, sizes: list[int | str], where: str) -> list[int | str]:
+        """``sizes`` with those of the next example where the model leaves them open; IMPORT003 where it does not fit."""
+        example = next(self.examples, None)
+        if example is None:
+            return sizes
+        pairs = list(zip(sizes[1:], example[1:], strict=False))
+        if len(example) != len(sizes) or any(isinstance(size, int) and size != given for size, given in pairs):
+            problem = f"the example input is [{','.join(map(str, example))}], the model takes [{','.join(map(str, sizes))}]"
+            raise CompileError("IMPORT003", where, problem, "pass an example with the model's own sizes, the batch in front")
+        return [sizes[0], *(given if isinstance(size, str) else size for size, given in pairs)]
 
     def _needed(self) -> list[NodeProto]:
         """The nodes that the outputs depend on, in order."""
@@ -214,17 +231,24 @@ class _OnnxGraph:
         for node in kept:
             for name in node.input:
                 self.readers[name] = self.readers.get(name, 0) + 1
+        passing = {o: node.input[0] for node in kept if node.op_type in PASSES_ON for o in node.output[:1]}
+        self.last = {name for name in self.outputs if name not in self.readers}
+        for name in list(self.last):  # what only an identity reads, whose result only leaves
+            while (name := passing.get(name, "")) and self.readers[name] == 1 and name not in self.outputs:
+                self.last.add(name)
         return kept[::-1]
 
     def _convert_node(self, node: NodeProto) -> None:
         inputs = [self.env.get(name) if name else None for name in node.input]
         label = node.name or next(o for o in node.output if o)
         operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-        final = node.output[0] in self.outputs and node.output[0] not in self.readers
+        final = node.output[0] in self.last
         results: list[Any]
         try:
             if not any(isinstance(x, _NOT_CONSTANT) for x in inputs):
                 results = self._fold(node, operator)
+            elif isinstance(inputs[0], Ending) and operator in PASSES_ON:
+                results = inputs[:1]
             elif operator in SIZE_OPERATORS and (size := SIZE_OPERATORS[operator](node, inputs)) is not None:
                 results = [size]
             elif operator not in OPERATORS:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from qcompiler.errors import CompileError
 from qcompiler.importers.builder import SUPPORTED, FinalActivation
 from qcompiler.importers.load import import_model, load_model
 from qcompiler.interpret import run_float
@@ -378,6 +379,24 @@ def test_models_that_the_checker_rejects() -> None:
     assert lines[1].startswith("  problem: the ONNX checker rejects the model: ")
 
 
+def test_examples_say_sizes_that_the_model_leaves_open() -> None:
+    model = model_of([node("Relu")], ("N", 3, "height", None))
+    x = np.zeros((2, 3, 5, 7), np.float32)
+    for examples in (x, (x,), {"x": x}, torch.from_numpy(x)):
+        assert import_model(model, examples).inputs[0].type.shape == ("N", 3, 5, 7)
+    with pytest.raises(CompileError) as caught:
+        import_model(model, x[:, :2])
+    assert str(caught.value) == (
+        "IMPORT003 at net, input x\n  problem: the example input is [2,2,5,7], the model takes [N,3,height,?]\n"
+        "  remedy:  pass an example with the model's own sizes, the batch in front"
+    )
+
+
+def test_a_softmax_before_an_identity_is_the_last_step() -> None:
+    model = model_of([node("Softmax", output="s"), node("Identity", "s")], ("N", 3))
+    assert load_model(model).final_activations[0].function == "softmax"
+
+
 def test_inputs() -> None:
     assert problem_of(model_of([node("Relu")], type=TensorProto.FLOAT16)) == (
         "IMPORT007 at net, input x\n"
@@ -387,7 +406,7 @@ def test_inputs() -> None:
     assert problem_of(model_of([node("Relu")], ("N", 3, "height", None))) == (
         "IMPORT006 at net, input x\n"
         "  problem: the input is [N,3,height,?]: only the batch may be dynamic\n"
-        "  remedy:  set them with onnx.tools.update_model_dims, or export with constant sizes behind the batch"
+        "  remedy:  give example_inputs (calibration samples serve too): their sizes are taken, or set them in the model"
     )
     assert problem_of(model_of([node("Relu")], ())) == (
         "IMPORT005 at net, input x\n  problem: the input is a scalar, so no batch\n  remedy:  give it a batch in front"

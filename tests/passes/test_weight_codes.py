@@ -74,3 +74,16 @@ def test_the_overflow_proof_holds_by_construction(
     assert arith.largest_partial_sum(found.codes, start, 255).max() <= arith.LARGEST_ACCUMULATOR
     real = (start + zero * found.codes.astype(np.int64).sum(1)) * found.scale * input_scale
     assert np.all(np.abs(real - bias) <= found.scale * input_scale * 0.51 + np.abs(bias) * 1e-6)
+
+
+def test_weights_on_a_grid_keep_their_codes() -> None:
+    codes = np.random.default_rng(3).integers(-50, 51, (4, 40))
+    codes[:, 0] = (50, -50, 50, 25)
+    codes[3] = codes[3] // 2
+    scale = np.array([0.013, 0.7, 1e-3, 0.031])
+    weight = (codes * scale[:, None]).astype(np.float32)
+    found = weight_codes(weight, None, 8, 0.1, 0, 255)
+    assert np.abs(found.codes * found.scale[:, None] - weight).max() < 1e-5
+    assert (np.abs(found.codes).max(axis=1) > 63).all()
+    noise = np.random.default_rng(4).normal(size=(4, 40)).astype(np.float32)
+    assert np.allclose(weight_codes(noise, None, 8, 0.1, 0, 255).scale, np.abs(noise).max(axis=1) / 127)
