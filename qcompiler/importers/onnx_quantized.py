@@ -224,7 +224,13 @@ def _of_codes(handler: Handler) -> Handler:
 
     def moved(c: Call) -> Any:
         first = next(x for x in c.inputs if isinstance(x, Quantized))
-        result = handler(_inner(c, [x.value if isinstance(x, Quantized) else x for x in c.inputs]))
+        inputs = [x.value if isinstance(x, Quantized) else x for x in c.inputs]
+        if c.layer.operator == "Pad":  # what it fills with is a code too
+            fill = c.array(2, "its operand 'constant_value'")
+            code = 0.0 if fill is None or not fill.size else float(fill.reshape(-1)[0])
+            real = c.layer.known(np.array((code - first.by.zero) * first.by.scale), "fill")
+            inputs = [*(*inputs, None)[:2], real, *inputs[3:]]
+        result = handler(_inner(c, inputs))
         if isinstance(result, tuple):
             return tuple(codes(c.layer, y, first.by) if isinstance(y, Value) else y for y in result)
         return codes(c.layer, result, first.by) if isinstance(result, Value) else result
@@ -239,6 +245,7 @@ MOVES_CODES: Final = [
     "Gather",
     "Identity",
     "MaxPool",
+    "Pad",
     "Relu",
     "ReduceMax",
     "ReduceMin",
