@@ -25,6 +25,7 @@ from qcompiler.errors import CompileError
 from qcompiler.targets.target import Target
 
 if TYPE_CHECKING:
+    from qcompiler.backend.tir import CompiledKernels
     from qcompiler.report import Report
 
 FORMAT: Final = 1
@@ -37,16 +38,27 @@ FILES: Final = ("net.o", "libnet.a", "libnet.so", "net.h", "net.json")
 
 @dataclass(frozen=True)
 class Artifact:
-    """A written artifact; ``description`` is the content of net.json, ``assembly`` and ``tir`` are for dumps.
+    """A written artifact; ``description`` is the content of net.json.
 
-    ``mnemonics``: how often each instruction occurs in the library; empty where there is no disassembler.
+    ``mnemonics``: how often each instruction occurs in the library; empty where there is no disassembler. ``kernels`` and
+    ``listings`` (of the C parts) are what :attr:`assembly` and :attr:`tir` are made from.
     """
 
     folder: Path
     description: Mapping[str, Any]
-    assembly: str
-    tir: str
     mnemonics: Mapping[str, int]
+    kernels: CompiledKernels
+    listings: tuple[str, ...]
+
+    @property
+    def assembly(self) -> str:
+        """The compilers' listings, for dumps."""
+        return "".join(readable_assembly(listing) for listing in (self.kernels.assembly, *self.listings))
+
+    @property
+    def tir(self) -> str:
+        """The lowered kernels as TVM prints them, for dumps."""
+        return self.kernels.tir
 
     def files(self) -> list[str]:
         """Names of the files that are in the folder."""
@@ -102,7 +114,7 @@ def write_artifact(
     from the content of net.json, which holds what may differ between two builds of the same library. Raises
     CompileError BUILD001 to BUILD003, TOOL001 and TOOL002, InternalError if the proof fails.
     """
-    from qcompiler.backend.tir import compile_object
+    from qcompiler.backend.tir import CompiledKernels
     from qcompiler.backend.tir_check import verify_tir
 
     check_name(program.name)
@@ -111,17 +123,17 @@ def write_artifact(
     sources = write_sources(program, target.name, pool)
     toolchain = find_toolchain(target)
     verify_tir(program.functions)
-    kernels, kernel_assembly, tir = compile_object(program.functions, target.tvm_target)
+    kernels = CompiledKernels(program.functions, target.tvm_target)
     headers = {"net.h": sources.header}
     entry, entry_assembly = toolchain.compile_c(sources.entry, "net.c", headers)
     weights = data_object(MACHINES[target.architecture], f"qc_{program.name}_weights", section, program.weights)
-    listings = [kernel_assembly, entry_assembly]
+    listings = [entry_assembly]
     pool_objects = []
     if sources.pool is not None:
         content, pool_assembly = toolchain.compile_c(sources.pool, "pool.c", headers)
         pool_objects.append(merge_objects([content], sources.exported))
         listings.append(pool_assembly)
-    code = merge_objects([entry, kernels], sources.exported)
+    code = merge_objects([entry, kernels.content], sources.exported)
     whole = merge_objects([code, weights, *pool_objects], sources.exported)
     archive = write_archive([("net.o", code), ("weights.o", weights), *(("pool.o", content) for content in pool_objects)])
     verify_symbols(read_elf(whole), pool)
@@ -130,7 +142,7 @@ def write_artifact(
     if objdump:
         mnemonics = verify_library(library, target.architecture, objdump, sources.exported, pool)
     else:
-        verify_listings(listings, target.architecture, pool)
+        verify_listings([kernels.assembly, *listings], target.architecture, pool)
         mnemonics = None
     description = {
         **(metadata or {}),
@@ -161,5 +173,4 @@ def write_artifact(
     if report is not None:
         files = {REPORT: report(json.loads(text)).encode(), **files}
     publish(out, files, (*FILES, REPORT))
-    assembly = "".join(readable_assembly(listing) for listing in listings)
-    return Artifact(out, json.loads(text), assembly, tir, dict(mnemonics or {}))
+    return Artifact(out, json.loads(text), dict(mnemonics or {}), kernels, tuple(listings))

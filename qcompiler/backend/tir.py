@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,18 +21,31 @@ from tvm.ir import PointerType, PrimType
 MAXIMUM_STACK_BYTES: Final = 64 * 1024
 
 
+def lanes_of(value: Any) -> int:
+    """How many lanes an expression has."""
+    dtype = value.dtype if isinstance(value, te.TensorSlice) else value.ty.dtype
+    return int(tvm.DataType(dtype).lanes)
+
+
+def converted(value: Any, dtype: str) -> Any:
+    """``value`` in another element type, with as many lanes."""
+    lanes = lanes_of(value)
+    return value.astype(dtype if lanes == 1 else f"{dtype}x{lanes}")
+
+
 class TirArithmetic:
-    """:class:`qcompiler.arith.Arithmetic` on TVM expressions."""
+    """:class:`qcompiler.arith.Arithmetic` on TVM expressions, scalars or vectors."""
 
     def wide(self, value: Any) -> Any:
-        return tirx.const(value, "int64") if isinstance(value, int) else value.astype("int64")
+        return tirx.const(value, "int64") if isinstance(value, int) else converted(value, "int64")
 
     def clamp(self, value: Any, low: Any, high: Any) -> Any:
         return tirx.min(tirx.max(value, low), high)
 
     def power(self, exponent: Any, like: Any) -> Any:
         dtype = like.dtype if isinstance(like, te.TensorSlice) else like.ty.dtype
-        return tirx.const(1, dtype) << exponent
+        one = str(dtype).partition("x")[0] if lanes_of(exponent) == 1 else dtype  # shifted once, then in every lane
+        return tirx.const(1, one) << exponent
 
     def maximum(self, a: Any, b: Any) -> Any:
         return tirx.max(a, b)
@@ -40,13 +54,46 @@ class TirArithmetic:
         return tirx.min(a, b)
 
     def select(self, condition: Any, a: Any, b: Any) -> Any:
-        return tirx.Select(condition, a, b)
+        lanes = lanes_of(condition)
+        return tirx.Select(condition, *(v if lanes_of(v) == lanes else tirx.Broadcast(v, lanes) for v in (a, b)))
 
     def high_product(self, a: Any, b: Any) -> Any:
-        return ((self.wide(a) * self.wide(b)) >> tirx.const(32, "int64")).astype("int32")
+        return converted((self.wide(a) * self.wide(b)) >> tirx.const(32, "int64"), "int32")
+
+
+class X86Arithmetic(TirArithmetic):
+    """Products of a vector and one number as x86 has them, of even lanes and of odd ones.
+
+    LLVM finds that form by itself only where both factors change in a loop. ``signed``: whether there are signed products
+    (from SSE4.1 on); else they are unsigned, which is too much by ``b`` where a is negative, and b has to be positive.
+    """
+
+    def __init__(self, signed: bool) -> None:
+        self.signed = signed
+
+    def high_product(self, a: Any, b: Any) -> Any:
+        lanes = lanes_of(a)
+        if lanes < 4 or lanes_of(b) > 1:
+            return super().high_product(a, b)
+        pairs, half = f"int64x{lanes // 2}", tirx.const(32, "int64")
+        even = tirx.reinterpret(pairs, a)
+        odd = even >> half
+        if self.signed:
+            even = (even << half) >> half
+        else:
+            even, odd = even & tirx.const(0xFFFFFFFF, "int64"), odd & tirx.const(0xFFFFFFFF, "int64")
+        products = [tirx.reinterpret(f"int32x{lanes}", part * self.wide(b)) for part in (even, odd)]
+        upper = tirx.Shuffle(products, [lane // 2 * 2 + 1 + lane % 2 * lanes for lane in range(lanes)])
+        return upper if self.signed else upper - ((a >> tirx.const(31, "int32")) & b)
 
 
 TIR: Final = TirArithmetic()
+X86: Final = {"x86-64": X86Arithmetic(signed=False), "avx2": X86Arithmetic(signed=True), "avx512vnni": X86Arithmetic(signed=True)}
+
+
+def arithmetic(instruction_set: str) -> TirArithmetic:
+    """How an instruction set calculates."""
+    return X86.get(instruction_set, TIR)
 
 
 def _passes(target: Any) -> Any:
@@ -171,14 +218,25 @@ def lower_kernel(function: Any | Sequence[Any], name: str, target: Mapping[str, 
     return result
 
 
-def compile_object(functions: Iterable[Any], target: Mapping[str, Any]) -> tuple[bytes, str, str]:
-    """One relocatable object with many lowered functions: its bytes, its assembly and its TIR as text."""
-    bound = tvm.target.Target(dict(target))
-    module = tvm.IRModule({str(function.attrs["global_symbol"]): function for function in functions})
-    module = tirx.transform.LowerIntrin()(tirx.transform.BindTarget(bound)(module))
-    built = tvm.get_global_func("target.build.llvm")(module, bound)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.o"
-        built.write_to_file(str(path), "o")
-        content = path.read_bytes()
-    return content, str(built.inspect_source("asm")), str(module.script())
+class CompiledKernels:
+    """One relocatable object with many lowered functions; its texts are made when somebody reads them: LLVM runs again."""
+
+    def __init__(self, functions: Iterable[Any], target: Mapping[str, Any]) -> None:
+        bound = tvm.target.Target(dict(target))
+        module = tvm.IRModule({str(function.attrs["global_symbol"]): function for function in functions})
+        self._module = tirx.transform.LowerIntrin()(tirx.transform.BindTarget(bound)(module))
+        self._built = tvm.get_global_func("target.build.llvm")(self._module, bound)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "kernels.o"
+            self._built.write_to_file(str(path), "o")
+            self.content = path.read_bytes()
+
+    @cached_property
+    def assembly(self) -> str:
+        """LLVM's listing."""
+        return str(self._built.inspect_source("asm"))
+
+    @cached_property
+    def tir(self) -> str:
+        """The functions as TVM prints them."""
+        return str(self._module.script())

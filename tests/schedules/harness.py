@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from qcompiler.backend.kernel import SCALARS, Kernel, Scalar
-from qcompiler.backend.tir import compile_object, lower_kernel
+from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.targets.target import available_targets, load_target
 
 Array = np.ndarray[Any, Any]
@@ -87,7 +87,7 @@ def aligned(array: Array) -> Array:
 def prepare(kernel: Kernel, instruction_set: str, folder: Path) -> Callable[[Mapping[str, Array]], Array]:
     """Compile a kernel in ``folder``; the result maps arguments (y with its shape and dtype) to y after all tasks, run as two ranges."""
     target = TARGETS[instruction_set]
-    content, _, _ = compile_object([lower_kernel(kernel.function, "k", target)], target)
+    content = CompiledKernels([lower_kernel(kernel.function, "k", target)], target).content
     (folder / "k.o").write_bytes(content)
     if instruction_set in _X86_FLAGS:
         subprocess.run(["gcc", "-shared", "-o", str(folder / "k.so"), str(folder / "k.o")], check=True)

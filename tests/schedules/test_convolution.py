@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
-from qcompiler.backend.tir import compile_object, lower_kernel
+from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules import convolution_arm, convolution_generic, convolution_vnni, convolution_x86
 from tests.schedules.harness import TARGETS
 
@@ -183,7 +183,8 @@ def build_all(instruction_set: str, folder: Path) -> tuple[dict[str, Kernel], st
     """All kernels of all cases in one object file, and its assembly."""
     kernels = {name: BUILD[instruction_set](case, instruction_set) for name, case in CASES.items()}
     target = TARGETS[instruction_set]
-    content, assembly, _ = compile_object([lower_kernel(k.function, name, target) for name, k in kernels.items()], target)
+    compiled = CompiledKernels([lower_kernel(k.function, name, target) for name, k in kernels.items()], target)
+    content, assembly = compiled.content, compiled.assembly
     (folder / "kernels.o").write_bytes(content)
     return kernels, assembly
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, physical_channels
-from qcompiler.backend.tir import compile_object, lower_kernel
+from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules.depthwise import build
 from tests.schedules.harness import TARGETS, instruction_sets, prepare, scalars
 
@@ -139,5 +139,5 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
 def test_uses_the_instruction(instruction_set: str, mnemonic: str) -> None:
     target = TARGETS[instruction_set]
     function = build(SPECS[0], instruction_set).function
-    _, assembly, _ = compile_object([lower_kernel(function, "k", target)], target)
+    assembly = CompiledKernels([lower_kernel(function, "k", target)], target).assembly
     assert f"\t{mnemonic}\t" in assembly

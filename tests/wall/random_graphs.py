@@ -313,12 +313,12 @@ SHAPES = ((7,), (20,), (3, 6), (16, 5), (3, 5, 6), (4, 6, 4), (16, 4, 3), (18, 3
 
 
 def random_graph(random: Random) -> Graph:
-    """A float graph of 1 to 3 inputs and 2 to 9 steps; every value that nothing reads is an output."""
+    """A float graph of 1 to 3 inputs and 2 to 6 steps; every value that nothing reads is an output."""
     b = Builder(random)
     for index in range(b.pick(1, 1, 1, 2)):
         b.inputs.append(Value(f"x{index}", TensorType(F32, ("N", *random.choice(SHAPES)))))
     b.values += b.inputs
-    for _ in range(random.randrange(2, 10)):
+    for _ in range(random.randrange(2, 7)):
         x = random.choice(b.values[-3:] if random.random() < 0.8 else b.values)
         before = len(b.nodes), len(b.constants), len(b.values), len(b.inputs)
         try:
