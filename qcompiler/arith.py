@@ -47,6 +47,9 @@ class Arithmetic(Protocol):
     def select(self, condition: Any, a: Any, b: Any) -> Any:
         """``a`` where ``condition`` holds, else ``b``."""
 
+    def high_product(self, a: Any, b: Any) -> Any:
+        """``(a * b) >> 32`` of int32 numbers, the product in int64, the result in int32."""
+
 
 class NumpyArithmetic:
     """The contract on int64 arrays: no intermediate of it can overflow."""
@@ -69,6 +72,9 @@ class NumpyArithmetic:
     def select(self, condition: Any, a: Any, b: Any) -> Any:
         return np.where(condition, a, b)
 
+    def high_product(self, a: Any, b: Any) -> Any:
+        return (self.wide(a) * self.wide(b)) >> 32
+
 
 NUMPY: Final = NumpyArithmetic()
 
@@ -82,6 +88,31 @@ def requantize(accumulator: Any, multiplier: Any, shift: Any, zero: Any, lo: Any
     """``clamp((acc * m + (1 << (s-1))) >> s) + z, lo, hi)`` with an int64 product; gives int64."""
     product = math_.wide(accumulator) * math_.wide(multiplier)
     return math_.clamp(round_shift(product, math_.wide(shift), math_) + math_.wide(zero), math_.wide(lo), math_.wide(hi))
+
+
+def headroom(largest: int, shift: int) -> int | None:
+    """How far :func:`requantize_high` may move values of at most ``largest`` left for a shift, None if it cannot serve."""
+    bits = min(31 - largest.bit_length(), MAXIMUM_SHIFT - shift)
+    return bits if bits >= max(0, 33 - shift) else None
+
+
+def requantize_high(
+    moved: Any, bits: int, multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic
+) -> Any:  # fmt: skip
+    """:func:`requantize` of ``moved = value << bits`` in int32, by half of a product; ``bits`` is its :func:`headroom`.
+
+    With ``d = 32 - bits < s`` the upper half is ``(value * m) >> d``, and what it drops lies below the rounding term.
+    """
+    return math_.clamp(round_shift(math_.high_product(moved, multiplier), shift - (32 - bits), math_) + zero, lo, hi)
+
+
+def requantize_within(
+    value: Any, bits: int | None, multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic
+) -> Any:  # fmt: skip
+    """:func:`requantize`, as :func:`requantize_high` where the values have a headroom of ``bits`` (not None)."""
+    if bits is None:
+        return requantize(value, multiplier, shift, zero, lo, hi, math_)
+    return requantize_high(value << bits, bits, multiplier, shift, zero, lo, hi, math_)
 
 
 def requantize_add(
@@ -134,9 +165,14 @@ def extremum(
     return math_.clamp(round_shift(chosen, shift, math_) + zero, lo, hi)
 
 
-def prelu(x: Any, multiplier: Any, negative: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:
-    """:func:`requantize` of a zero-free code by ``multiplier``, or by ``negative`` (of any sign) where it is below 0."""
-    return requantize(x, math_.select(x < 0, negative, multiplier), shift, zero, lo, hi, math_)
+def prelu(
+    x: Any, multiplier: Any, negative: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic, bits: int | None = None
+) -> Any:  # fmt: skip
+    """:func:`requantize` of a zero-free code by ``multiplier``, or by ``negative`` (of any sign) where it is below 0.
+
+    ``bits`` as in :func:`requantize_within`.
+    """
+    return requantize_within(x, bits, math_.select(x < 0, negative, multiplier), shift, zero, lo, hi, math_)
 
 
 def dyadic(

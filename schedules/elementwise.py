@@ -13,8 +13,8 @@ import tvm.tirx.script.builder.ir as tir
 
 from qcompiler import arith
 from qcompiler.backend.kernel import SCALARS, AddSpec, Kernel, RescaleSpec, Scalar
-from qcompiler.backend.tir import TIR
-from qcompiler.schedules.loops import Buffers, build_function
+from qcompiler.backend.tir import TIR, TirArithmetic, arithmetic, converted
+from qcompiler.schedules.loops import Buffers, build_function, span, store
 
 LANES: Final = {"avx512vnni": 64, "avx2": 32, "x86-64": 16, "dotprod": 16, "neon": 16}
 TASK_ELEMENTS: Final = 8192
@@ -25,10 +25,10 @@ def build(spec: AddSpec | RescaleSpec, instruction_set: str) -> Kernel:
     lanes = LANES[instruction_set]
     if isinstance(spec, AddSpec):
         arguments = {"x": (spec.elements, spec.a_dtype), "residual": (spec.elements, spec.b_dtype)}
-        formula = _sum
+        formula: Callable[[Buffers, Any], Any] = _sum
     else:
         arguments = {"x": (spec.elements, spec.in_dtype)}
-        formula = _rescaled
+        formula = _rescaled(spec.headroom, arithmetic(instruction_set))
     arguments |= {"scalars": (SCALARS, "int32"), "y": (spec.elements, spec.out_dtype)}
     vectors = spec.elements // lanes
     per_task = max(1, TASK_ELEMENTS // lanes)
@@ -36,16 +36,15 @@ def build(spec: AddSpec | RescaleSpec, instruction_set: str) -> Kernel:
 
     def body(buffers: Buffers) -> None:
         def piece(first: Any, size: int) -> None:
-            with tir.vectorized(size) as lane:
-                value = formula(buffers, first + lane)
-                tir.buffer_store(buffers["y"], tir.cast(value, spec.out_dtype), [first + lane])
+            value = formula(buffers, span(first, size))
+            store(buffers["y"], converted(value, spec.out_dtype), first, size)
 
         with tir.serial(tasks) as task:
             with tir.serial(task * per_task, tir.min((task + 1) * per_task, vectors)) as vector:
                 piece(vector * lanes, lanes)
             with tir.If(task == tasks - 1), tir.Then():
                 tir.evaluate(0)
-                _rest(vectors * lanes, spec.elements, lanes, piece)
+                rest(vectors * lanes, spec.elements, lanes, piece)
 
     return Kernel(
         function=build_function(arguments, body),
@@ -55,7 +54,7 @@ def build(spec: AddSpec | RescaleSpec, instruction_set: str) -> Kernel:
     )
 
 
-def _rest(first: int, end: int, lanes: int, piece: Callable[[Any, int], None]) -> None:
+def rest(first: int, end: int, lanes: int, piece: Callable[[Any, int], None]) -> None:
     """Cover ``first`` to ``end`` with pieces of half, a quarter, ... of ``lanes``."""
     while first < end:
         while lanes > end - first:
@@ -66,15 +65,18 @@ def _rest(first: int, end: int, lanes: int, piece: Callable[[Any, int], None]) -
 
 def _sum(buffers: Buffers, index: Any) -> Any:
     scalars = buffers["scalars"]
-    a = tir.cast(buffers["x"][index], "int32") - scalars[Scalar.X_ZERO]
-    b = tir.cast(buffers["residual"][index], "int32") - scalars[Scalar.RESIDUAL_ZERO]
+    a = converted(buffers["x"][index], "int32") - scalars[Scalar.X_ZERO]
+    b = converted(buffers["residual"][index], "int32") - scalars[Scalar.RESIDUAL_ZERO]
     factors = scalars[Scalar.X_MULTIPLIER], scalars[Scalar.RESIDUAL_MULTIPLIER]
     shift, zero, low, high = (scalars[s] for s in (Scalar.SHIFT, Scalar.Y_ZERO, Scalar.LO, Scalar.HI))
     return arith.add(a, factors[0], b, factors[1], shift, zero, low, high, TIR)
 
 
-def _rescaled(buffers: Buffers, index: Any) -> Any:
-    scalars = buffers["scalars"]
-    x = tir.cast(buffers["x"][index], "int32") - scalars[Scalar.X_ZERO]
-    shift, zero, low, high = (scalars[s] for s in (Scalar.SHIFT, Scalar.Y_ZERO, Scalar.LO, Scalar.HI))
-    return arith.requantize(x, scalars[Scalar.X_MULTIPLIER], shift, zero, low, high, TIR)
+def _rescaled(headroom: int | None, math_: TirArithmetic) -> Callable[[Buffers, Any], Any]:
+    def formula(buffers: Buffers, index: Any) -> Any:
+        scalars = buffers["scalars"]
+        x = converted(buffers["x"][index], "int32") - scalars[Scalar.X_ZERO]
+        shift, zero, low, high = (scalars[s] for s in (Scalar.SHIFT, Scalar.Y_ZERO, Scalar.LO, Scalar.HI))
+        return arith.requantize_within(x, headroom, scalars[Scalar.X_MULTIPLIER], shift, zero, low, high, math_)
+
+    return formula

@@ -2,7 +2,8 @@
 
 Run from the repository's root:
 
-    python -m examples.benchmarks.fuzz --count 10000
+    python -m examples.benchmarks.fuzz --count 300             # every graph on every target
+    python -m examples.benchmarks.fuzz --count 10000 --rotate  # every library on one target, in turn
 
 A mismatch or an error is printed with the seed that makes the graph again, and its dump is kept in ``--keep``.
 """
@@ -103,6 +104,7 @@ def main(
     each: Annotated[int, typer.Option(help="Graphs in a library.")] = 50,
     target: Annotated[list[str] | None, typer.Option(help="A target; may be repeated. All that run here by default.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    rotate: Annotated[bool, typer.Option(help="Build each library for one target, in turn, instead of for all.")] = False,
     keep: Annotated[Path, typer.Option(help="Folder for what fails.")] = Path("fuzz-failures"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -113,7 +115,9 @@ def main(
     totals = {name: Tally() for name in targets}
     begin = time.perf_counter()
     with ProcessPoolExecutor(jobs) as pool:
-        futures = [pool.submit(run_chunk, seeds, targets, keep) for seeds in chunks(start, count, each)]
+        parts = list(chunks(start, count, each))
+        chosen = [[targets[i % len(targets)]] if rotate else targets for i in range(len(parts))]
+        futures = [pool.submit(run_chunk, seeds, names, keep) for seeds, names in zip(parts, chosen, strict=True)]
         done = track(
             as_completed(futures), "libraries", len(futures), console=Console(stderr=True), disable=not console.is_terminal
         )

@@ -126,11 +126,14 @@ class AddSpec:
 
 @dataclass(frozen=True)
 class RescaleSpec:
-    """``clamp(((x - X_ZERO) * X_MULTIPLIER + (1 << (s-1))) >> s) + Y_ZERO, lo, hi)``, int64 product, over stored elements."""
+    """``clamp(((x - X_ZERO) * X_MULTIPLIER + (1 << (s-1))) >> s) + Y_ZERO, lo, hi)``, int64 product, over stored elements.
+
+    ``headroom``: of ``x - X_ZERO`` for :func:`arith.requantize_high`, None where only int64 serves."""
 
     elements: int
     in_dtype: str
     out_dtype: str
+    headroom: int | None = None
 
 
 @dataclass(frozen=True)
@@ -322,6 +325,21 @@ KernelSpec = (
     | ReduceSpec
     | MatmulSpec
 )
+
+
+def replaceable(spec: KernelSpec) -> tuple[str, ...]:
+    """The arguments whose place the result may take if they die: each element is read before its own place is written."""
+    match spec:
+        case ConvolutionSpec():
+            return ("residual",)
+        case AddSpec():
+            return ("x", "residual")
+        case RescaleSpec() | LookupSpec() | PreluSpec():
+            return ("x",)
+        case BinarySpec(a_shape=a, b_shape=b):
+            result = tuple(np.broadcast_shapes(a, b))
+            return tuple(name for name, shape in (("x", a), ("residual", b)) if shape == result)
+    return ()
 
 
 @dataclass(frozen=True)

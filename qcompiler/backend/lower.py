@@ -14,14 +14,16 @@ from typing import Final
 import numpy as np
 
 from qcompiler.backend.constants import ConstantPool
+from qcompiler.backend.emit_binary import add, binary, matmul
 from qcompiler.backend.emit_convolution import convolution
-from qcompiler.backend.emit_elementwise import add, rescale
+from qcompiler.backend.emit_elementwise import lookup, prelu, rescale
 from qcompiler.backend.emit_indexing import argmax, embedding, topk
 from qcompiler.backend.emit_movement import concat, move
 from qcompiler.backend.emit_pooling import pool
+from qcompiler.backend.emit_reduction import reduce
 from qcompiler.backend.emit_resize import resize
 from qcompiler.backend.image import CHANNELS_LAST, DENSE, PHYSICAL, Image
-from qcompiler.backend.kernel import AddSpec, ConvolutionSpec, CopySpec, RescaleSpec, physical_channels
+from qcompiler.backend.kernel import CopySpec, physical_channels, replaceable
 from qcompiler.backend.kernel_table import KernelTable
 from qcompiler.backend.lowering import Lowering, Step
 from qcompiler.backend.memory_plan import Lifetime, plan_memory
@@ -33,12 +35,20 @@ from qcompiler.progress import Progress
 
 EMITTERS: Final[Mapping[str, Callable[[Lowering, Node], None]]] = {
     "add": add,
+    "amax": reduce,
+    "amin": reduce,
     "argmax": argmax,
     "average_pool2d": pool,
     "concat": concat,
     "embedding": embedding,
+    "lookup": lookup,
+    "matmul": matmul,
     "max_pool2d": pool,
+    "maximum": binary,
+    "minimum": binary,
+    "mul": binary,
     "pad": move,
+    "prelu": prelu,
     "requantize": convolution,
     "requantize_add": convolution,
     "requantize_add_narrow": convolution,
@@ -47,6 +57,7 @@ EMITTERS: Final[Mapping[str, Callable[[Lowering, Node], None]]] = {
     "reshape": move,
     "resize_linear": resize,
     "slice": move,
+    "sum": reduce,
     "take": move,
     "topk_indices": topk,
     "topk_values": topk,
@@ -183,13 +194,7 @@ def _in_place(lowering: Lowering, last: Mapping[str, int]) -> dict[str, str]:
     """Results that take the place of an operand which dies there: buffer -> the buffer whose memory it uses."""
     owner: dict[str, str] = {}
     for index, step in enumerate(lowering.steps):
-        if isinstance(step.spec, ConvolutionSpec):
-            candidates: tuple[str, ...] = ("residual",)
-        elif isinstance(step.spec, AddSpec | RescaleSpec):
-            candidates = ("x", "residual")
-        else:
-            continue
-        for argument in candidates:
+        for argument in replaceable(step.spec):
             name = step.reads.get(argument)
             if name is None or name in lowering.fixed or step.writes in lowering.fixed or last[name] != index:
                 continue

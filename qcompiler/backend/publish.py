@@ -18,7 +18,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ from qcompiler.errors import CompileError
 
 MARK: Final = "net.json"
 """The file without which a folder is no artifact."""
+HIDDEN: Final = ".net.json"
+"""Its name until everything else is there."""
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -43,8 +45,8 @@ def publish(out: Path, contents: Mapping[str, bytes], known: tuple[str, ...]) ->
     with interrupts_wait():
         try:
             staging.mkdir(parents=True)
-            for name in sorted(contents, key=lambda name: name == MARK):
-                (staging / name).write_bytes(contents[name])
+            for name, content in contents.items():
+                (staging / (HIDDEN if name == MARK else name)).write_bytes(content)
             _move(staging, place, {*contents, *known})
         except OSError as error:
             problem = f"the artifact cannot be written: {error.strerror or error}"
@@ -52,21 +54,26 @@ def publish(out: Path, contents: Mapping[str, bytes], known: tuple[str, ...]) ->
                 "BUILD003", f"out={str(out)!r}", problem, "name a folder that can be written, on a disk with room"
             ) from error
         finally:
+            with suppress(OSError):
+                (staging / MARK).unlink()  # no part of an old artifact is taken for one
             shutil.rmtree(staging, ignore_errors=True)
 
 
 def _move(staging: Path, place: Path, ours: set[str]) -> None:
     """The staged files to ``place``; what is at ``staging`` afterwards may go."""
-    if not place.exists():
-        os.rename(staging, place)
-    elif _completed(staging, place, ours):
-        _exchange(staging, place)
-    else:
-        new = sorted(os.listdir(staging), key=lambda name: name == MARK)
-        for name in (MARK, *sorted(ours - {MARK})):
-            (place / name).unlink(missing_ok=True)
-        for name in new:
-            os.replace(staging / name, place / name)
+    fresh = not place.exists()
+    if fresh or _completed(staging, place, ours):
+        os.rename(staging / HIDDEN, staging / MARK)
+        if fresh:
+            os.rename(staging, place)
+        else:
+            _exchange(staging, place)
+        return
+    for name in (MARK, *sorted(ours - {MARK})):
+        (place / name).unlink(missing_ok=True)
+    for name in sorted(ours & set(os.listdir(staging))):
+        os.replace(staging / name, place / name)
+    os.replace(staging / HIDDEN, place / MARK)
 
 
 def _completed(staging: Path, place: Path, ours: set[str]) -> bool:

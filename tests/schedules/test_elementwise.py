@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qcompiler import arith
 from qcompiler.backend.kernel import AddSpec, RescaleSpec
 from qcompiler.schedules.elementwise import build
 from tests.schedules.harness import instruction_sets, prepare, scalars
@@ -62,7 +63,13 @@ def test_addition(spec: AddSpec, instruction_set: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @pytest.mark.parametrize(
     "spec",
-    [RescaleSpec(8192 + 52, "uint8", "uint8"), RescaleSpec(300, "int32", "int16"), RescaleSpec(16, "int16", "int32")],
+    [
+        RescaleSpec(8192 + 52, "uint8", "uint8"),
+        RescaleSpec(300, "int32", "int16"),
+        RescaleSpec(16, "int16", "int32"),
+        RescaleSpec(8192 + 52, "uint8", "uint8", 23),
+        RescaleSpec(300, "int16", "int16", 15),
+    ],
     ids=str,
 )
 def test_rescaling(spec: RescaleSpec, instruction_set: str, tmp_path: Path) -> None:
@@ -70,6 +77,8 @@ def test_rescaling(spec: RescaleSpec, instruction_set: str, tmp_path: Path) -> N
     run = prepare(build(spec, instruction_set), instruction_set, tmp_path)
     limits = np.iinfo(spec.out_dtype)
     for multiplier, shift in ((2**31 - 1, 31), (1 << 30, 33), (3, 1)):
+        if spec.headroom is not None and (arith.headroom(1, shift) or 0) < spec.headroom:
+            continue
         scalar = {
             "x_zero": 3, "x_multiplier": multiplier, "shift": shift,
             "y_zero": 5, "lo": int(limits.min), "hi": int(limits.max),

@@ -12,7 +12,7 @@ from qcompiler import arith
 from qcompiler.backend.index_map import stored_array
 from qcompiler.backend.kernel import LookupSpec, MatmulSpec, ReduceSpec
 from qcompiler.schedules import lookup, matmul, reduction
-from tests.schedules.harness import instruction_sets, prepare, scalars
+from tests.schedules.harness import prepare
 from tests.schedules.test_broadcast import ALL, INSTRUCTION_SETS, check, fills
 
 Array = np.ndarray[Any, Any]
@@ -73,7 +73,7 @@ def test_matrix_products(spec: MatmulSpec, instruction_set: str, tmp_path: Path)
             check(spec, run, {"x": stored_array(a, ALL).ravel(), "residual": stored_array(b, ALL).ravel()}, scalar, wanted)
 
 
-@pytest.mark.parametrize("instruction_set", instruction_sets())
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @pytest.mark.parametrize("spec", [LookupSpec(8192 + 84, U8), LookupSpec(148, I16), LookupSpec(20, "int32")], ids=str)
 def test_tables(spec: LookupSpec, instruction_set: str, tmp_path: Path) -> None:
     run = prepare(lookup.build(spec, instruction_set), instruction_set, tmp_path)
