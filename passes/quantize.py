@@ -18,7 +18,7 @@ A function of one tensor becomes a table of its input's codes, whose range is li
 that vary along several axes are operands of 16 bits.
 
 Errors: QUANT001 an operand of an operator must not be a constant or must be one, QUANT002 an operator has no integer form,
-QUANT003 a sum has too many terms for 32 bits.
+QUANT003 a sum has too many terms for 32 bits, QUANT004 weights or biases are NaN or infinite.
 """
 
 from __future__ import annotations
@@ -173,6 +173,10 @@ class _Quantizer:
         weight = self.graph.constant[self._operand(node, 1, constant=True)]
         bias = self.graph.constant[self._operand(node, 2, constant=True)].data if len(node.inputs) == 3 else None
         codes, bits = self.codes[x], weight.bits or 8
+        for what, data in (("weights", weight.data), ("biases", bias)):
+            if data is not None and not np.isfinite(data).all():
+                problem = f"{int((~np.isfinite(data)).sum())} of its {data.size} {what} are NaN or infinite"
+                raise CompileError("QUANT004", node.origin or name, problem, "repair the model's parameters")
         found = weight_codes(weight.data, bias, bits, codes.scale, codes.zero, codes.dtype.maximum)
         inputs = (
             x,

@@ -74,7 +74,7 @@ def exact_scales(rows: Array, largest: Array, otherwise: Array) -> Array:
     tops = np.arange(code_limits(8)[1], code_limits(8)[1] // 2, -1)  # every grid has a multiple whose largest code is one of them
     candidates = largest[:, None] / tops  # [O, candidates]
     few = rows[:, :16, None] / candidates[:, None, :]  # most channels are no grid, and a few weights tell
-    likely: Array = _whole(few).all(axis=1) & rows.any(axis=1)[:, None]
+    likely = _whole(few).all(axis=1) & (rows != 0.0).any(axis=1, keepdims=True)
     scales = otherwise.copy()
     for channel in np.flatnonzero(likely.any(axis=1)):
         for scale in candidates[channel, likely[channel]]:  # the smallest scale first

@@ -528,5 +528,8 @@ def measure_latency(library: Library, runs: int = 30) -> float:
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """The entry point of the console script. SIGTERM ends it as Ctrl-C does: what is temporary is removed."""
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app()

@@ -35,8 +35,11 @@ class Dumper:
     def text(self, name: str, content: str) -> None:
         """Write a file under a temporary name and rename it."""
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(self.folder / name)
+        try:
+            temporary.write_text(content, encoding="utf-8")
+            temporary.replace(self.folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def read_dump(path: Path) -> Graph:

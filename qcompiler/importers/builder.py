@@ -129,6 +129,13 @@ def sanitize(name: str) -> str:
     return clean or "value"
 
 
+def _check_padded(sizes: Sequence[int], padding: Sequence[int]) -> None:
+    """UnsupportedError where a tensor with its padding is too large: strides, or what is cut off, can make the result small."""
+    axes = len(padding) // 2
+    grown = [d + before + after for d, before, after in zip(sizes[-axes:], padding[:axes], padding[axes:], strict=True)]
+    check_size([*sizes[:-axes], *grown], "a sample with its padding")
+
+
 class GraphBuilder:
     """The graph so far, and what is not supported."""
 
@@ -219,6 +226,9 @@ class GraphBuilder:
         if not result.shape or result.shape[0] != BATCH or BATCH in result.shape[1:]:
             raise FixedBatchError(f"its result {result} does not have the batch in front")
         check_size(result.with_batch(1)[1:], "a sample of its result")
+        if "padding" in attributes:
+            padded = result if op.startswith("conv_transpose") else operands[0].type
+            _check_padded(padded.with_batch(1)[1:], draft["padding"])
         value = Value(self.unique_name(name), result)
         node = self._producers[value.name] = replace(draft, outputs=(value,))
         self._nodes.append(node)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qcompiler.importers.builder import Known, Layer, UnsupportedError, dims
+from qcompiler.importers.builder import LARGEST, Known, Layer, UnsupportedError, dims
 from qcompiler.importers.operands import known, optional_known, space, value
 from qcompiler.ir.graph import Dim, Value
 
@@ -67,8 +67,7 @@ def convolution(
     size = space(x, axes)
     if isinstance(padding, str):
         padding = same_padding(size, weight.data.shape[2:], strides, dilation, padding == "SAME_UPPER")
-    if min(padding) < 0:
-        raise UnsupportedError(f"negative padding {tuple(padding)}")
+    _check_windows(padding, strides, dilation)
     tail = [] if bias is None else [bias]
     if axes == 1:
         attributes = _attributes((1, *strides), _image_padding(padding), (1, *dilation))
@@ -76,6 +75,15 @@ def convolution(
         return _as_sequence(layer, y)
     attributes = _attributes(strides, padding, dilation)
     return layer.emit("conv2d" if axes == 2 else "conv3d", [x, weight, *tail], groups=groups, **attributes)
+
+
+def _check_windows(padding: Sequence[int], *numbers: Sequence[int]) -> None:
+    """UnsupportedError for negative padding, and for steps that go beyond any tensor."""
+    if min(padding) < 0:
+        raise UnsupportedError(f"negative padding {tuple(padding)}")
+    for chosen in numbers:
+        if max(chosen) > LARGEST:
+            raise UnsupportedError(f"windows of {tuple(chosen)}: at most {LARGEST:,} is supported")
 
 
 def _attributes(strides: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> dict[str, Any]:
@@ -101,8 +109,7 @@ def conv_transpose(
     space(x, axes)
     grown = [o + max(-p, 0) for o, p in zip(output_padding, padding[axes:], strict=True)]
     padding = (*padding[:axes], *(max(p, 0) for p in padding[axes:]))
-    if min(padding) < 0:
-        raise UnsupportedError(f"negative padding {tuple(padding)}")
+    _check_windows(padding, strides, dilation)
     tail = [] if bias is None else [bias]
     if axes == 2:
         attributes = {**_attributes(strides, padding, dilation), "output_padding": tuple(grown)}
@@ -140,6 +147,7 @@ def _pool(
     x = value(x)
     axes = len(windows["kernel"])
     space(x, axes)
+    _check_windows(padding, *windows.values())
     attributes: dict[str, Any] = {key: tuple(numbers) for key, numbers in windows.items()}
     if axes == 2:
         return layer.emit(op, [x], **attributes, padding=tuple(padding), **more)

@@ -80,5 +80,13 @@ class Call:
         return a, b
 
 
+def element_type(number: int) -> str:
+    """ONNX's name of a type of elements, in small letters."""
+    from onnx import TensorProto
+
+    names: dict[int, str] = {value: name.lower() for name, value in TensorProto.DataType.items()}
+    return names.get(number, f"{number}, which ONNX does not know,")
+
+
 Handler = Callable[[Call], object]
 """Gives a value, a tuple of them for several outputs, a constant, or an ending."""

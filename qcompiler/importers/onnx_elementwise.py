@@ -11,7 +11,7 @@ from qcompiler.importers import emit_elementwise as emit
 from qcompiler.importers import operands
 from qcompiler.importers.builder import Known, UnsupportedError
 from qcompiler.importers.emit_where import compared, where
-from qcompiler.importers.onnx_call import Call, Handler
+from qcompiler.importers.onnx_call import Call, Handler, element_type
 from qcompiler.ir.graph import Value
 from qcompiler.ops.functions import NAMED
 
@@ -112,7 +112,7 @@ def _cast(c: Call) -> Value:
     if x.name in whole and kind in integers:
         return x
     if x.name in whole or kind not in floats:
-        raise UnsupportedError(f"it converts activations to {TensorProto.DataType.Name(kind).lower()}")
+        raise UnsupportedError(f"it converts activations to {element_type(kind)}")
     return x
 
 

@@ -32,7 +32,7 @@ from qcompiler.importers.builder import (
     UnsupportedError,
 )
 from qcompiler.importers.emit_where import Condition
-from qcompiler.importers.onnx_call import Call
+from qcompiler.importers.onnx_call import Call, element_type
 from qcompiler.importers.onnx_folding import check_folded
 from qcompiler.importers.onnx_operators import OPERATORS, REASONS
 from qcompiler.importers.onnx_quantized import Quantized, fold_dequantize, on_codes
@@ -185,7 +185,7 @@ class _OnnxGraph:
         tensor = info.type.tensor_type
         integer = tensor.elem_type in (TensorProto.INT32, TensorProto.INT64)
         if tensor.elem_type != TensorProto.FLOAT and not integer:
-            kind = TensorProto.DataType.Name(tensor.elem_type).lower() if info.type.HasField("tensor_type") else "no tensor"
+            kind = element_type(tensor.elem_type) if info.type.HasField("tensor_type") else "no tensor"
             problem = f"the input has elements of type {kind}, not float32"
             raise CompileError("IMPORT007", where, problem, "export the model with float32 inputs")
         sizes = [d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in tensor.shape.dim]

@@ -19,7 +19,7 @@ import numpy as np
 
 from qcompiler.importers import emit_elementwise, emit_movement, emit_reduction, onnx_convolution, operands
 from qcompiler.importers.builder import Known, Layer, Merged, UnsupportedError
-from qcompiler.importers.onnx_call import Call, Handler
+from qcompiler.importers.onnx_call import Call, Handler, element_type
 from qcompiler.importers.operands import INFINITY
 from qcompiler.ir.graph import Array, Value
 from qcompiler.ops.functions import NAMED
@@ -69,10 +69,8 @@ def _quantization(c: Call, scale_at: int, zero_at: int) -> Quantization:
 
 
 def _default_type(c: Call) -> str:
-    from onnx import TensorProto
-
     kind = c.get("output_dtype", 0)
-    return TensorProto.DataType.Name(kind).lower() if kind else "uint8"
+    return element_type(kind) if kind else "uint8"
 
 
 def codes(layer: Layer, x: Value, by: Quantization) -> Quantized:

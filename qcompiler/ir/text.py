@@ -60,9 +60,12 @@ class FolderStore:
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            with temporary.open("wb") as file:
-                np.save(file, data)
-            temporary.replace(path)
+            try:
+                with temporary.open("wb") as file:
+                    np.save(file, data)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         return key
 
     def get(self, key: str) -> Array:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 PRECISION_BITS: Final = 200
+LARGEST_EXPONENT: Final = 1 << 16
+"""Beyond it exp is infinite or 0: e^65536 is beyond every float, and mpmath would compute numbers of any length."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,26 @@ def _mp(name: str) -> Callable[..., Any]:
     return call
 
 
+def _real(name: str) -> Callable[..., Any]:
+    """A function of mpmath where it is real, NaN where it would be complex."""
+
+    def call(*operands: Any) -> Any:
+        import mpmath
+
+        y = getattr(mpmath, name)(*operands)
+        return mpmath.nan if isinstance(y, mpmath.mpc) else y
+
+    return call
+
+
+def _exp(x: Any) -> Any:
+    import mpmath
+
+    if abs(x) > LARGEST_EXPONENT:
+        return mpmath.inf if x > 0 else mpmath.mpf(0)
+    return mpmath.exp(x)
+
+
 def _softplus(x: Any) -> Any:
     from torch.nn import functional
 
@@ -78,20 +100,20 @@ FUNCTIONS: Final[Mapping[str, Primitive]] = {
     "clip": Primitive(_torch("clamp"), _clip, 3),
     "cos": Primitive(_torch("cos"), _mp("cos")),
     "erf": Primitive(_torch("erf"), _mp("erf")),
-    "exp": Primitive(_torch("exp"), _mp("exp")),
+    "exp": Primitive(_torch("exp"), _exp),
     "floor": Primitive(_torch("floor"), _mp("floor")),
     "gt": Primitive(lambda x, limit: (x > limit).to(x.dtype), lambda x, limit: int(x > limit), 2),
-    "log": Primitive(_torch("log"), _mp("log")),
+    "log": Primitive(_torch("log"), _real("log")),
     "max": Primitive(lambda x, limit: x.clamp(min=limit), max, 2),
     "min": Primitive(lambda x, limit: x.clamp(max=limit), min, 2),
-    "pow": Primitive(_torch("pow"), _mp("power"), 2),
+    "pow": Primitive(_torch("pow"), _real("power"), 2),
     "relu": Primitive(_torch("relu"), lambda x: max(x, 0)),
     "round": Primitive(_torch("round"), _round_half_even),
-    "sigmoid": Primitive(_torch("sigmoid"), lambda x: 1 / (1 + _mp("exp")(-x))),
+    "sigmoid": Primitive(_torch("sigmoid"), lambda x: 1 / (1 + _exp(-x))),
     "sign": Primitive(_torch("sign"), _mp("sign")),
     "sin": Primitive(_torch("sin"), _mp("sin")),
-    "softplus": Primitive(_softplus, lambda x: _mp("log1p")(_mp("exp")(x))),
-    "sqrt": Primitive(_torch("sqrt"), _mp("sqrt")),
+    "softplus": Primitive(_softplus, lambda x: x if x > LARGEST_EXPONENT else _mp("log1p")(_exp(x))),
+    "sqrt": Primitive(_torch("sqrt"), _real("sqrt")),
     "tan": Primitive(_torch("tan"), _mp("tan")),
     "tanh": Primitive(_torch("tanh"), _mp("tanh")),
 }
@@ -161,7 +183,7 @@ def evaluate_exactly(expression: str, numbers: Sequence[Any]) -> list[Any]:
             y = mpmath.mpmathify(eval(code, {"__builtins__": {}, **names}, {"x": x}))
         except (ZeroDivisionError, ValueError):
             y = mpmath.nan
-        results.append(None if isinstance(y, mpmath.mpc) or mpmath.isnan(y) else y)
+        results.append(None if mpmath.isnan(y) else y)
     return results
 
 

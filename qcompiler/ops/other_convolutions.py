@@ -57,7 +57,8 @@ class ConvTranspose2d(Operator):
         x, weight, *bias = inputs
         full = functional.conv_transpose2d(x, weight, None, node["strides"], 0, 0, node["groups"], node["dilation"])
         (top, left, bottom, right), (below, behind) = node["padding"], node["output_padding"]
-        y = functional.pad(full, (-left, behind - right, -top, below - bottom))
+        full = functional.pad(full, (0, behind, 0, below))  # first: more may be cut off than there was
+        y = functional.pad(full, (-left, -right, -top, -bottom))
         return clamp_float(node, y + bias[0].reshape(1, -1, 1, 1) if bias else y)
 
 

@@ -7,7 +7,7 @@ multiplier of a table indexed by their number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from typing_extensions import override
@@ -20,6 +20,9 @@ from qcompiler.ops.operator import ALL_STAGES, Operand, Operator, require, windo
 
 if TYPE_CHECKING:
     import torch
+
+MANY_TAPS: Final = 64
+"""Windows that are larger are not stacked: that would take their size times the result's memory."""
 
 
 def pooled_shape(node: Node, x: TensorType, dilation: tuple[int, int]) -> TensorType:
@@ -59,9 +62,8 @@ def windows(node: Node, x: Array, fill: int, dilation: tuple[int, int], out_shap
     return view[:, :, : (oh - 1) * sh + 1 : sh, : (ow - 1) * sw + 1 : sw, :: dilation[0], :: dilation[1]]
 
 
-def _float_windows(node: Node, x: torch.Tensor, fill: float, dilation: tuple[int, int]) -> torch.Tensor:
-    """The float counterpart of :func:`windows`: taps stacked on the last axis, for any padding and ceil mode."""
-    import torch
+def _padded(node: Node, x: torch.Tensor, fill: float, dilation: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
+    """``x`` with padding, as much as the last windows need, and the height and width of the result."""
     from torch.nn import functional
 
     (kh, kw), (sh, sw), (top, left, bottom, right) = node["kernel"], node["strides"], node["padding"]
@@ -70,10 +72,36 @@ def _float_windows(node: Node, x: torch.Tensor, fill: float, dilation: tuple[int
     ow = window_size(x.shape[-1], left, right, kw, sw, dilation[1], ceil_mode)
     below = max(0, (oh - 1) * sh + dilation[0] * (kh - 1) + 1 - top - x.shape[-2])
     behind = max(0, (ow - 1) * sw + dilation[1] * (kw - 1) + 1 - left - x.shape[-1])
-    x = functional.pad(x, (left, behind, top, below), value=fill)
-    rows = [(r * dilation[0], (oh - 1) * sh + 1) for r in range(kh)]
-    columns = [(c * dilation[1], (ow - 1) * sw + 1) for c in range(kw)]
-    return torch.stack([x[..., r : r + h : sh, c : c + w : sw] for r, h in rows for c, w in columns], dim=-1)
+    return functional.pad(x, (left, behind, top, below), value=fill), oh, ow
+
+
+def _float_maxima(node: Node, x: torch.Tensor) -> torch.Tensor:
+    """The largest element of every window, for any padding and ceil mode."""
+    from torch.nn import functional
+
+    x, oh, ow = _padded(node, x, float("-inf"), node["dilation"])
+    y = functional.max_pool2d(_images(x), node["kernel"], node["strides"], 0, node["dilation"])
+    return y[..., :oh, :ow].reshape(*x.shape[:-2], oh, ow)
+
+
+def _float_sums(node: Node, x: torch.Tensor) -> torch.Tensor:
+    """The sum of every window, for any padding and ceil mode."""
+    import torch
+    from torch.nn import functional
+
+    (kh, kw), (sh, sw) = node["kernel"], node["strides"]
+    x, oh, ow = _padded(node, x, 0.0, (1, 1))
+    if kh * kw > MANY_TAPS:
+        y = functional.avg_pool2d(_images(x), (kh, kw), (sh, sw), divisor_override=1)
+        return y[..., :oh, :ow].reshape(*x.shape[:-2], oh, ow)
+    height, width = (oh - 1) * sh + 1, (ow - 1) * sw + 1
+    taps = [x[..., r : r + height : sh, c : c + width : sw] for r in range(kh) for c in range(kw)]
+    return torch.stack(taps, dim=-1).sum(dim=-1)
+
+
+def _images(x: torch.Tensor) -> torch.Tensor:
+    """Depth slices as channels."""
+    return x if x.ndim == 4 else x.flatten(1, 2)
 
 
 class MaxPool2d(Operator):
@@ -88,7 +116,7 @@ class MaxPool2d(Operator):
 
     @override
     def run_float(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        return _float_windows(node, inputs[0], float("-inf"), node["dilation"]).amax(dim=-1)
+        return _float_maxima(node, inputs[0])
 
     @override
     def run_integer(self, node: Node, operands: Sequence[Operand], inputs: Sequence[Array]) -> Array:
@@ -123,7 +151,7 @@ class AveragePool2d(Operator):
         (x,) = inputs
         rows, columns = counted_taps(node, TensorType(node.output.type.dtype, tuple(x.shape)))
         divisor = x.new_tensor(np.outer(rows, columns))
-        return clamp_float(node, _float_windows(node, x, 0.0, (1, 1)).sum(dim=-1) / divisor)
+        return clamp_float(node, _float_sums(node, x) / divisor)
 
     @override
     def run_integer(self, node: Node, operands: Sequence[Operand], inputs: Sequence[Array]) -> Array:

@@ -7,7 +7,8 @@ import resource
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -19,22 +20,31 @@ from tests.wall.damage import Kind, Outcome, check_case
 TIME_LIMIT: Final = 20.0  # seconds of CPU time a case; of wall time four times as many, since machines are shared
 BUILD_TIME: Final = 60.0
 MEMORY_LIMIT: Final = 4 << 30  # bytes of address space beyond what the imports take
+Check = Callable[[int, int, bool, Path, Callable[[str], None]], Outcome]
 
 
 def _address_space() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
-def _work(connection: Connection, seed: int, memory: int, folder: str) -> None:
-    """Answers indices with outcomes; says before each stage what comes next."""
-    import onnxruntime  # noqa: F401  # what a case needs is loaded before memory is limited
+def _load() -> None:
+    """What a case needs is loaded before memory is limited."""
+    import onnxruntime  # noqa: F401
     import torch
     import tvm  # noqa: F401
 
     from qcompiler.backend.artifact import write_artifact  # noqa: F401
     from qcompiler.backend.lower import lower  # noqa: F401
+    from qcompiler.pipeline import to_integer  # noqa: F401
+    from tests.wall import odd_modules  # noqa: F401
 
     torch.set_num_threads(1)
+
+
+def _work(connection: Connection, check: Check, seed: int, memory: int, folder: str) -> None:
+    """Answers indices with outcomes; says before each stage what comes next."""
+    if check is check_case:
+        _load()
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(quiet, stream)
@@ -45,7 +55,10 @@ def _work(connection: Connection, seed: int, memory: int, folder: str) -> None:
     while True:
         index, build = connection.recv()
         begin = time.perf_counter()
-        outcome = check_case(seed, index, build, Path(folder), connection.send)
+        try:
+            outcome = check(seed, index, build, Path(folder), connection.send)
+        except MemoryError:
+            outcome = Outcome(index, "?", "memory", traceback.format_exc())
         connection.send((outcome, time.perf_counter() - begin))
 
 
@@ -89,10 +102,10 @@ class Worker:
         return int(self.process.exitcode or 0)
 
 
-def _start(seed: int, memory: int, folder: str) -> Worker:
+def _start(check: Check, seed: int, memory: int, folder: str) -> Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, seed, memory, tempfile.mkdtemp(dir=folder)), daemon=False)
+    process = context.Process(target=_work, args=(theirs, check, seed, memory, tempfile.mkdtemp(dir=folder)), daemon=False)
     process.start()
     theirs.close()
     ours.recv()
@@ -114,7 +127,12 @@ def _lost(worker: Worker, kind: Kind, detail: str) -> Outcome:
 
 
 def run_cases(
-    seed: int, indices: Sequence[int], build_every: int = 10, workers: int = 1, memory: int = MEMORY_LIMIT
+    seed: int,
+    indices: Sequence[int],
+    build_every: int = 10,
+    workers: int = 1,
+    memory: int = MEMORY_LIMIT,
+    check: Check = check_case,
 ) -> Iterator[Outcome]:
     """Every case's outcome, as they come; of the cases, one in ``build_every`` builds a library too (0: none)."""
     waiting = list(reversed(indices))
@@ -123,7 +141,7 @@ def run_cases(
         try:
             while waiting or running:
                 while waiting and len(running) < workers:
-                    running.append(_start(seed, memory, folder))
+                    running.append(_start(check, seed, memory, folder))
                     running[-1].give(index := waiting.pop(), _builds(index, build_every))
                 wait([worker.connection for worker in running], 0.5)
                 for worker in list(running):
