@@ -6,7 +6,9 @@ python -m examples.benchmarks.onnx_backend [--operators] [--json]
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from tests.importers.onnx_backend import KINDS, REASONS, Outcome, cases, run
+from tests.wall.many import build_many, mismatches
 
 
 def reasons(outcomes: list[Outcome]) -> Table:
@@ -42,8 +45,21 @@ def by_operator(outcomes: list[Outcome]) -> Table:
     return table
 
 
+def differing(outcomes: list[Outcome], console: Console) -> int:
+    """How many outputs of the passed cases' libraries are not the reference's."""
+    graphs = [o.integer for o in outcomes if o.integer is not None]
+    wrong = 0
+    for first in range(0, len(graphs), 50):
+        part = graphs[first : first + 50]
+        with tempfile.TemporaryDirectory() as folder:
+            wrong += len(mismatches(part, build_many(part, "native", Path(folder) / "library")))
+    console.print(f"{len(graphs)} built; {wrong} outputs differ from the reference", highlight=False)
+    return wrong
+
+
 def main(
     operators: Annotated[bool, typer.Option(help="A row for each operator too.")] = False,
+    build: Annotated[bool, typer.Option(help="Build what passes, 50 to a library, and compare it with the reference.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object for each case.")] = False,
 ) -> None:
     """Run all cases; exit code 1 if one fails."""
@@ -62,7 +78,8 @@ def main(
         console.print(reasons(outcomes))
         if operators:
             console.print(by_operator(outcomes))
-    if any(o.status == "failed" for o in outcomes):
+    wrong = differing(outcomes, console) if build else 0
+    if wrong or any(o.status == "failed" for o in outcomes):
         raise typer.Exit(1)
 
 
