@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # Machines are shared: a slow example is not a failure. CI draws the same examples every time.
 settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
@@ -22,14 +24,19 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class GroupScheduling(LoadScopeScheduling):
     """What shares expensive fixtures runs in one process: a file, all of end_to_end, a target of the random graphs."""
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder == "end_to_end" else str(item.path)
-        if folder == "wall" and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            group += str(item.callspec.params.get("target", ""))
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, name = nodeid.partition("::")
+        if "/end_to_end/" in path:
+            return "end_to_end"
+        match = re.search(r"\[(?P<target>[a-z0-9-]+)-\d+\]$", name) if path.startswith("tests/wall/") else None
+        return path + (match["target"] if match else "")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupScheduling:
+    return GroupScheduling(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
