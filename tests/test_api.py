@@ -155,7 +155,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qcompiler.backend.artifact.os.rename", interrupted)
+    monkeypatch.setattr("qcompiler.backend.artifact.publish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         qc.build(Net(), calibration=DATA, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,7 @@ def test_compile_in_process(tmp_path: Path) -> None:
 def test_inspect_passes(tmp_path: Path) -> None:
     text = run(tmp_path, "inspect_passes.py")
     assert "graph @digits stage=integer" in text
-    assert "fold_batch_norm" in text
+    assert "fold_affine" in text
     assert text.rstrip().endswith("the same outputs")
 
 
