@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from qcompiler.bits import Bits
 from qcompiler.calibrate import FirstSamples
 from qcompiler.dump import Dumper, read_dump
 from qcompiler.errors import CompileError
+from qcompiler.interrupts import temporary_folder
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
 from qcompiler.passes.correct_bias import CorrectBias
@@ -97,9 +97,9 @@ def compile(model: Any, example_inputs: Any = None, **options: Any) -> Library:
     if refusal:  # Library says so too, but only when everything is built
         remedy = "compile for 'native', or build for this target and run it where it belongs"
         raise CompileError("RUN002", f"target {options['target']!r}", refusal, remedy)
-    with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
-        build(model, example_inputs, out=Path(folder) / "library", **options)
-        return Library(Path(folder) / "library")
+    with temporary_folder() as folder:
+        build(model, example_inputs, out=folder / "library", **options)
+        return Library(folder / "library")
 
 
 def build(model: Any, example_inputs: Any = None, *, out: str | Path, **options: Any) -> Artifact:

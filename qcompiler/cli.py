@@ -236,12 +236,11 @@ def compile_command(
 
     `qcompiler compile net.onnx --calibration inputs.npy --dump-ir dumps/`
     """
-    import tempfile
-
     import qcompiler
+    from qcompiler.interrupts import temporary_folder
 
-    with errors_as_exit_codes(as_json), tempfile.TemporaryDirectory(prefix="qcompiler-") as temporary:
-        dumps = dump_ir or Path(temporary)
+    with errors_as_exit_codes(as_json), temporary_folder() as temporary:
+        dumps = dump_ir or temporary
         library = qcompiler.compile(
             load_model(model),
             calibration=calibration_data(calibration, preprocess),

@@ -47,13 +47,20 @@ def source_axes(spec: ReduceSpec) -> list[int]:
 
 
 class _Body:
-    """The loops over the results, of which the outer ones are the tasks, and those over what is reduced to one result."""
+    """The loops over the places of the result, which are the tasks, and those over what is reduced to one element.
+
+    A task is what all channels of one place need, or a part of them.
+    """
 
     def __init__(self, spec: ReduceSpec) -> None:
         self.spec = spec
         x_steps, y_steps, source = strides(spec.in_shape, PHYSICAL), strides(spec.out_shape, PHYSICAL), source_axes(spec)
-        kept = [axis for axis in memory_order(len(source), PHYSICAL) if source[axis] >= 0 and source[axis] != 1]
-        self.outer = joined(tuple(Loop(spec.out_shape[axis], y_steps[axis], x_steps[source[axis]]) for axis in kept))
+        loops = {
+            axis: Loop(spec.out_shape[axis], y_steps[axis], x_steps[source[axis]] if source[axis] >= 0 else 0)
+            for axis in memory_order(len(source), PHYSICAL)
+        }
+        self.channel = loops.pop(1)
+        self.outer = joined(tuple(loop for axis, loop in loops.items() if source[axis] >= 0))
         reduced = [axis for axis in memory_order(len(spec.in_shape), PHYSICAL) if axis in spec.axes and axis != 1]
         self.reduced = joined(tuple(Loop(spec.in_shape[axis], 0, x_steps[axis]) for axis in reduced))
         self.count = prod(spec.in_shape[axis] for axis in spec.axes)
@@ -137,7 +144,7 @@ class _Across(_Body):
 
 
 class _Along(_Body):
-    """The channels are reduced."""
+    """The channels are reduced; padding channels become 0."""
 
     def __init__(self, spec: ReduceSpec, lanes: int) -> None:
         super().__init__(spec)
@@ -145,6 +152,16 @@ class _Along(_Body):
         self.form = f"{self.lanes} lanes to one"
 
     def results(self, buffers: Buffers, part: Any, x: Any, y: Any) -> None:
+        channels = self.channel.extent
+        with tir.serial(channels) as channel:
+            total = self.total(buffers, tir.Bind(x + channel * self.channel.x_stride))
+            tir.buffer_store(buffers["y"], self.result(buffers, total), [y + channel])
+        if physical_channels(channels) > channels:
+            with tir.serial(channels, physical_channels(channels)) as padding:
+                tir.buffer_store(buffers["y"], tir.cast(0, self.spec.out_dtype), [y + padding])
+
+    def total(self, buffers: Buffers, x: Any) -> Any:
+        """Emit the reduction to one element, and give it."""
         lanes, whole = self.lanes, self.spec.in_shape[1] // self.lanes
         known, single = scratch(lanes, self.dtype), scratch(1, self.dtype)
         store(single, self.start(), 0, 1)
@@ -162,5 +179,4 @@ class _Along(_Body):
         while whole and lanes > 1:
             lanes //= 2
             store(known, self.combined(load(known, 0, lanes), load(known, lanes, lanes)), 0, lanes)
-        total = self.combined(single[0], known[0]) if whole else single[0]
-        tir.buffer_store(buffers["y"], self.result(buffers, total), [y])
+        return self.combined(single[0], known[0]) if whole else single[0]

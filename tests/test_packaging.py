@@ -20,7 +20,7 @@ FOLDERS: Final = {"qcompiler": "qcompiler", "passes": "qcompiler.passes"} | {
 }
 
 LAYERS: Final = (
-    ("errors", "arith", "progress", "codes"),
+    ("errors", "arith", "progress", "codes", "interrupts"),
     ("bits", "targets", "ir"),
     ("ops",),
     ("interpret", "observers", "samples", "dump"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from typing import Final
 
 from qcompiler.backend.elf import TVM_HALF_FLOAT_SECTION, Elf, executable_bytes, read_elf, writable_sections
 from qcompiler.errors import InternalError
+from qcompiler.interrupts import temporary_folder
 
 LIBC_FUNCTIONS: Final = frozenset({"memcpy", "memset"})
 PTHREAD_PREFIX: Final = "pthread_"
@@ -191,8 +191,8 @@ def check_instructions(instructions: Iterable[Instruction], architecture: str, f
 def disassemble(content: bytes, objdump: str) -> str:
     """``objdump -d`` of a library, all bytes shown."""
     llvm = "llvm" in Path(objdump).name
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "library.so"
+    with temporary_folder() as folder:
+        path = folder / "library.so"
         path.write_bytes(content)
         command = [objdump, "-d", "-z", *([] if llvm else ["-w"]), str(path)]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})

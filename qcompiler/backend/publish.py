@@ -14,15 +14,14 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-import signal
-import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from qcompiler.errors import CompileError
+from qcompiler.interrupts import interrupts_wait
 
 MARK: Final = "net.json"
 """The file without which a folder is no artifact."""
@@ -105,22 +104,3 @@ def _exchange(staging: Path, place: Path) -> None:
             os.rename(old, place)
             raise
         os.rename(old, staging)
-
-
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Signals that Python turns into exceptions (Ctrl-C) have their effect when the context ends."""
-    waiting: list[int] = []
-    handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # the only one that signals interrupt
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
-    try:
-        for number in handlers:
-            signal.signal(number, lambda number, frame: waiting.append(number))
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if waiting:
-            signal.raise_signal(waiting[0])

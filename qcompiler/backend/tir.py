@@ -8,15 +8,15 @@ allocation but the stack, and the tasks of ``[begin, end)``.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import tvm
 from tvm import s_tir, te, tirx
 from tvm.ir import PointerType, PrimType
+
+from qcompiler.interrupts import temporary_folder
 
 MAXIMUM_STACK_BYTES: Final = 64 * 1024
 
@@ -226,8 +226,8 @@ class CompiledKernels:
         module = tvm.IRModule({str(function.attrs["global_symbol"]): function for function in functions})
         self._module = tirx.transform.LowerIntrin()(tirx.transform.BindTarget(bound)(module))
         self._built = tvm.get_global_func("target.build.llvm")(self._module, bound)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "kernels.o"
+        with temporary_folder() as folder:
+            path = folder / "kernels.o"
             self._built.write_to_file(str(path), "o")
             self.content = path.read_bytes()
 

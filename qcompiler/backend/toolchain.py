@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import Final
 
 from qcompiler.backend.elf import Machine, read_elf
 from qcompiler.errors import CompileError, InternalError
+from qcompiler.interrupts import interrupts_wait, temporary_folder
 from qcompiler.targets.target import Target, host_architecture
 
 MACHINES: Final = {"x86_64": Machine.X86_64, "aarch64": Machine.AARCH64}
@@ -61,7 +61,8 @@ class Toolchain:
         # Relative names only: nothing of the folder's path gets into what is written.
         environment = os.environ | {"LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}
         try:
-            done = subprocess.run([*self.command, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+            with interrupts_wait():  # a compiler that is killed leaves children that write into the folder while it goes
+                done = subprocess.run([*self.command, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
         except OSError as error:
             raise CompileError("TOOL002", what, f"{self.command[0]} does not run: {error}", _REMEDY) from error
         if done.returncode:
@@ -71,8 +72,7 @@ class Toolchain:
     def compile_c(self, source: str, file_name: str, headers: dict[str, str] | None = None) -> tuple[bytes, str]:
         """A C source as relocatable object and as assembly text; ``headers`` maps file names to contents."""
         flags = self._compile_flags()
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
+        with temporary_folder() as folder:
             for name, content in {file_name: source, **(headers or {})}.items():
                 (folder / name).write_text(content, encoding="utf-8")
             self._run([*flags, "-S", file_name, "-o", "out.s"], folder, file_name)
@@ -83,8 +83,7 @@ class Toolchain:
     def link_shared(self, content: bytes, soname: str, exported: Sequence[str]) -> bytes:
         """A shared library of one object; only ``exported`` is visible from outside."""
         script = "{ global: " + " ".join(f"{name};" for name in sorted(exported)) + " local: *; };\n"
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
+        with temporary_folder() as folder:
             (folder / "net.o").write_bytes(content)
             (folder / "net.map").write_text(script, encoding="utf-8")
             options = ["-Wl,--version-script=net.map", f"-Wl,-soname,{soname}", "-o", "net.so", "net.o", "-lpthread"]

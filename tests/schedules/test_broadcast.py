@@ -28,9 +28,13 @@ def fills(shape: tuple[int, ...], dtype: str, zero: int) -> list[Array]:
 
 def check(spec: BinarySpec | PreluSpec, run: Any, arrays: dict[str, Array], scalar: dict[str, int], wanted: Array) -> None:
     stored = stored_array(wanted.astype(spec.out_dtype), ALL)
-    y = run({**arrays, "scalars": scalars(**scalar), "y": np.zeros_like(stored).ravel()})
+    y, again = (
+        run({**arrays, "scalars": scalars(**scalar), "y": np.full(stored.size, left, stored.dtype)}).reshape(stored.shape)
+        for left in (0, 85)
+    )
     channels = wanted.shape[1]
-    np.testing.assert_array_equal(y.reshape(stored.shape)[..., :channels], stored[..., :channels])
+    np.testing.assert_array_equal(y[..., :channels], stored[..., :channels])
+    np.testing.assert_array_equal(y, again)  # padding channels are written, too
 
 
 U8, I16 = "uint8", "int16"
