@@ -16,9 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from qcompiler import InternalError, cli
+from qcompiler.cli.compile import check_against_reference
 from qcompiler.targets.target import available_targets
 
-COMMANDS = ("compile", "build", "export", "run", "inspect", "targets")
+COMMANDS = ("compile", "build", "profile", "export", "run", "inspect", "targets")
 
 
 def invoke(*arguments: object) -> Any:
@@ -253,7 +254,7 @@ def test_a_library_that_differs_from_the_reference_is_found(work: Path) -> None:
             return super().run_int(*codes, threads=threads) ^ 1
 
     with pytest.raises(InternalError, match=r"output 0 of small differs from the reference in 8 codes"):
-        cli.check_against_reference(Wrong(work / "build"), work / "dumps")
+        check_against_reference(Wrong(work / "build"), work / "dumps")
 
 
 def test_help_teaches() -> None:

@@ -2,7 +2,8 @@
 
 A kernel is an accumulator together with its requantization, or one of the other integer operators. Tensors of any rank lie
 with their channels (axis 1) innermost and padded (``kernel.physical_channels``); the user's layout is met by copies at the
-network's ends. Kernels are built once per distinct description, for the batch tile and for the single samples left over.
+network's ends. :func:`plan_steps` says which kernels are called on which addresses and schedules none of them; :func:`lower`
+builds them, once per distinct description, for the batch tile and for the single samples left over.
 """
 
 from __future__ import annotations
@@ -78,22 +79,24 @@ def lower(
 
     ``input_layout`` ("NCHW" or "NHWC") holds for inputs of rank 4; outputs keep the model's layout.
     """
-    if graph.stage is not Stage.INTEGER:
-        raise InternalError(f"lower takes an integer graph, not one of stage {graph.stage.value}")
     kernels = KernelTable(graph.name, instruction_set, target, progress)
     constants = ConstantPool()
-    tiled = _lowered(Lowering(graph, batch_tile, input_layout, kernels, constants))
-    tail = tiled if batch_tile == 1 else _lowered(Lowering(graph, 1, input_layout, kernels, constants))
+    tiled = plan_steps(graph, batch_tile, input_layout, constants)
+    calls = tail_calls = _calls(tiled, kernels, constants)
+    tail = tiled
+    if batch_tile > 1:
+        tail = plan_steps(graph, 1, input_layout, constants)
+        tail_calls = _calls(tail, kernels, constants)
     inputs, outputs = ports(graph, input_layout)
     return Program(
         name=graph.name,
         inputs=inputs,
         outputs=outputs,
         batch_tile=batch_tile,
-        calls=tiled.calls,
-        tail_calls=tail.calls,
-        workspace_bytes=max(tiled.size, tail.size),
-        largest_live_bytes=max(tiled.largest_live, tail.largest_live),
+        calls=calls,
+        tail_calls=tail_calls,
+        workspace_bytes=max(tiled.workspace_bytes, tail.workspace_bytes),
+        largest_live_bytes=max(tiled.largest_live_bytes, tail.largest_live_bytes),
         weights=constants.blob(),
         weight_code_bytes=constants.weight_code_bytes,
         functions=kernels.functions(),
@@ -101,24 +104,31 @@ def lower(
 
 
 @dataclass(frozen=True)
-class _Lowered:
-    calls: tuple[Call, ...]
-    size: int
-    largest_live: int
+class StepPlan:
+    """What a network of one batch size calls, in order, and where its buffers lie; no kernel is scheduled yet."""
+
+    steps: tuple[Step, ...]
+    addresses: Mapping[str, Address]  # by buffer
+    workspace_bytes: int
+    largest_live_bytes: int
 
 
-def _lowered(lowering: Lowering) -> _Lowered:
-    for index, value in enumerate(lowering.graph.inputs):
+def plan_steps(graph: Graph, batch: int = 1, input_layout: str = DENSE, constants: ConstantPool | None = None) -> StepPlan:
+    """The steps of an integer graph for ``batch`` samples; what they read from the weights blob is added to ``constants``."""
+    if graph.stage is not Stage.INTEGER:
+        raise InternalError(f"lower takes an integer graph, not one of stage {graph.stage.value}")
+    lowering = Lowering(graph, batch, input_layout, ConstantPool() if constants is None else constants)
+    for index, value in enumerate(graph.inputs):
         _enter(lowering, index, value)
-    for node in lowering.graph.nodes:
+    for node in graph.nodes:
         if node.op in WEIGHTED:
             continue
         if node.op not in EMITTERS:
             raise InternalError(f"%{node.output.name} = {node.op} has no kernel")
         EMITTERS[node.op](lowering, node)
-    for index, name in enumerate(lowering.graph.outputs):
-        _leave(lowering, index, lowering.graph.values[name])
-    return _plan(lowering)
+    for index, name in enumerate(graph.outputs):
+        _leave(lowering, index, graph.values[name])
+    return _place(lowering)
 
 
 def _enter(lowering: Lowering, index: int, value: Value) -> None:
@@ -163,7 +173,7 @@ def _copy(lowering: Lowering, source: str, a: Image, result: str, b: Image, laye
     lowering.steps.append(Step(spec, f"{layer} (layout)", {"x": source}, result, {"scalars": lowering.scalars({})}))
 
 
-def _plan(lowering: Lowering) -> _Lowered:
+def _place(lowering: Lowering) -> StepPlan:
     last: dict[str, int] = {}
     first: dict[str, int] = {}
     for index, step in enumerate(lowering.steps):
@@ -186,8 +196,7 @@ def _plan(lowering: Lowering) -> _Lowered:
         if owner.get(name, name) in plan.offsets
     }
     addresses.update(lowering.fixed)
-    calls = tuple(_call(lowering, step, addresses) for step in lowering.steps)
-    return _Lowered(calls, plan.size, plan.largest_live)
+    return StepPlan(tuple(lowering.steps), addresses, plan.size, plan.largest_live)
 
 
 def _in_place(lowering: Lowering, last: Mapping[str, int]) -> dict[str, str]:
@@ -208,17 +217,21 @@ def _in_place(lowering: Lowering, last: Mapping[str, int]) -> dict[str, str]:
     return owner
 
 
-def _call(lowering: Lowering, step: Step, addresses: Mapping[str, Address]) -> Call:
-    symbol, kernel = lowering.kernels.get(step.spec)
-    known = {**step.constants, **{name: lowering.constants.add(data) for name, data in kernel.constants.items()}}
+def _calls(plan: StepPlan, kernels: KernelTable, constants: ConstantPool) -> tuple[Call, ...]:
+    return tuple(_call(step, plan.addresses, kernels, constants) for step in plan.steps)
+
+
+def _call(step: Step, addresses: Mapping[str, Address], kernels: KernelTable, constants: ConstantPool) -> Call:
+    symbol, kernel = kernels.get(step.spec)
+    known = {**step.constants, **{name: constants.add(data) for name, data in kernel.constants.items()}}
     if step.weights is not None:
         codes, bias = step.weights
         assert kernel.pack is not None
-        known["weights"] = lowering.constants.add(kernel.pack(codes), weight_codes=True)
+        known["weights"] = constants.add(kernel.pack(codes), weight_codes=True)
         start = kernel.adjust_bias(bias, codes) if kernel.adjust_bias is not None else bias
         padded = np.zeros(physical_channels(len(bias)), dtype=np.int32)
         padded[: len(start)] = start
-        known["bias"] = lowering.constants.add(padded)
+        known["bias"] = constants.add(padded)
     known.update({argument: addresses[name] for argument, name in step.reads.items()})
     known["y"] = addresses[step.writes]
     return Call(symbol, tuple(known[name] for name in kernel.arguments), kernel.tasks, step.layer)

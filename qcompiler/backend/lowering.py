@@ -15,7 +15,6 @@ import numpy as np
 from qcompiler.backend.constants import ConstantPool
 from qcompiler.backend.image import PHYSICAL, Image
 from qcompiler.backend.kernel import SCALARS, KernelSpec, Move, Scalar, physical_channels
-from qcompiler.backend.kernel_table import KernelTable
 from qcompiler.backend.program import Address
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import BATCH, Array, Constant, Graph, Node, TensorType
@@ -49,7 +48,6 @@ class Lowering:
     graph: Graph
     batch: int
     input_layout: str
-    kernels: KernelTable
     constants: ConstantPool
     steps: list[Step] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)  # by buffer
