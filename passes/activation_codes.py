@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -19,8 +19,12 @@ from qcompiler.ir.graph import RANKS, Graph, Node
 from qcompiler.ops.functions import evaluate
 from qcompiler.passes.activation_classes import activation_classes, shared_operands
 
+if TYPE_CHECKING:
+    import torch
+
 HEADROOM: Final = 4.0  # of wide outputs over the calibrated range: 16 bits have precision to spare, saturated logits tie
 SMALLEST_RANGE: Final = 2.0**-20
+WIDE_BITS: Final = 16  # of codes so fine that values may be taken as they are
 GRID: Final = 4096  # points at which a function is looked at
 
 
@@ -37,6 +41,11 @@ class Codes:
         if math.isinf(real):
             return self.dtype.minimum if real < 0 else self.dtype.maximum
         return min(max(math.floor(real / self.scale + 0.5) + self.zero, self.dtype.minimum), self.dtype.maximum)
+
+    def rounded(self, values: torch.Tensor) -> torch.Tensor:
+        """The real numbers that the codes of ``values`` stand for."""
+        result = values.mul(1.0 / self.scale).add_(self.zero + 0.5).floor_()
+        return result.clamp_(self.dtype.minimum, self.dtype.maximum).sub_(self.zero).mul_(self.scale)
 
     def limits(self, clamp: tuple[float, float] | None) -> tuple[int, int]:
         """The smallest and largest output code under a float clamp."""

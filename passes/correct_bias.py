@@ -18,6 +18,7 @@ After:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,14 +28,14 @@ from qcompiler.calibrate import FirstSamples
 from qcompiler.interpret import last_reads
 from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Stage, float_constant
 from qcompiler.ops.table import OPERATORS
-from qcompiler.passes.activation_codes import Codes, choose_codes
+from qcompiler.passes.activation_codes import WIDE_BITS, Codes, choose_codes
 from qcompiler.passes.weight_codes import rounded_weights
 
 if TYPE_CHECKING:
     import torch
 
+SAMPLES: Final = 32  # at most; all their values that are still read are in memory
 CHUNK: Final = 8  # samples that one operator works on at once
-WIDE: Final = 16  # bits of codes so fine that values are taken as they are
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class CorrectBias:
         if not wanted or not self.samples.inputs:
             return graph
         with torch.no_grad():
-            return _Correction(graph).run(self.samples.inputs)
+            return _Correction(graph).run(self.samples.first(SAMPLES))
 
 
 def _correctable(graph: Graph, node: Node) -> bool:
@@ -76,12 +77,12 @@ class _Correction:
         import torch
 
         graph = self.graph
-        codes = {name: found for name, found in choose_codes(graph, WIDE).items() if found.dtype.bits < WIDE}
+        codes = {name: found for name, found in choose_codes(graph, WIDE_BITS).items() if found.dtype.bits < WIDE_BITS}
         constants, nodes = dict(graph.constant), []
         self.fixed = {c.name: torch.from_numpy(c.data.copy()) for c in graph.constants}
         for value, x in zip(graph.inputs, samples, strict=True):
             self.exact[value.name] = [torch.from_numpy(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
-            self.rounded[value.name] = [_rounded(part, codes.get(value.name)) for part in self.exact[value.name]]
+            self.rounded[value.name] = _rounded(self.exact[value.name], codes.get(value.name))
         last = last_reads(graph)
         for index, node in enumerate(graph.nodes):
             name = node.output.name
@@ -90,8 +91,8 @@ class _Correction:
             else:
                 self.exact[name] = self._outputs(node, self.exact)
                 self.rounded[name] = self._outputs(node, self.rounded)
-            if not _stays_accumulator(graph, node):
-                self.rounded[name] = [_rounded(part, codes.get(name)) for part in self.rounded[name]]
+            if not stays_accumulator(graph, node):
+                self.rounded[name] = _rounded(self.rounded[name], codes.get(name))
             nodes.append(node)
             for read in node.inputs:
                 if last.get(read, index) <= index:
@@ -111,7 +112,7 @@ class _Correction:
         import torch
 
         weight, name = self.graph.constant[node.inputs[1]], node.output.name
-        rounded = torch.from_numpy(rounded_weights(weight.data, weight.bits or 8).astype(np.float32))
+        rounded = torch.from_numpy(rounded_weights(weight.data, weight.bits or 8, weight.scale).astype(np.float32))
         plain = node.with_attributes(clamp=None)
         self.exact[name] = self._outputs(plain, self.exact)
         kept = self.fixed[node.inputs[1]]
@@ -133,27 +134,18 @@ class _Correction:
         return node
 
 
-def _stays_accumulator(graph: Graph, node: Node) -> bool:
+def stays_accumulator(graph: Graph, node: Node) -> bool:
     """Whether an addition may take the layer's sums before they are rounded."""
     readers = graph.consumers[node.output.name]
     alone = graph.uses(node.output.name) == 1 and len(readers) == 1
     return node.op in WEIGHTED and node.get("clamp") is None and alone and readers[0].op == "add"
 
 
-def _rounded(values: torch.Tensor, codes: Codes | None) -> torch.Tensor:
-    """The real numbers that the codes of ``values`` stand for."""
-    if codes is None:
-        return values
-    result = values.mul(1.0 / codes.scale).add_(codes.zero + 0.5).floor_()
-    return result.clamp_(codes.dtype.minimum, codes.dtype.maximum).sub_(codes.zero).mul_(codes.scale)
-
-
-def mean_difference(exact: list[torch.Tensor], rounded: list[torch.Tensor], clamp: tuple[float, float] | None) -> Array:
+def mean_difference(exact: Iterable[torch.Tensor], rounded: Iterable[torch.Tensor], clamp: tuple[float, float] | None) -> Array:
     """The shrunk mean of ``exact - rounded`` for each channel, float64[C], where one of them is inside of ``clamp``."""
     import torch
 
-    channels = exact[0].shape[1]
-    places, active, total, squares = (torch.zeros(channels, dtype=torch.float64) for _ in range(4))
+    sums = None
     for a, b in zip(exact, rounded, strict=True):
         difference = a - b
         others = [axis for axis in range(a.ndim) if axis != 1]
@@ -161,11 +153,16 @@ def mean_difference(exact: list[torch.Tensor], rounded: list[torch.Tensor], clam
         if clamp is not None:
             inside = ((torch.maximum(a, b) > clamp[0]) & (torch.minimum(a, b) < clamp[1])).to(torch.float32)
             difference *= inside
-        places += inside.sum(others)
-        active += inside.amax(others[1:]).sum(0) if others[1:] else inside.sum(0)
-        total += difference.sum(others)
-        squares += (difference**2).sum(others)
+        active = inside.amax(others[1:]).sum(0) if others[1:] else inside.sum(0)
+        found = torch.stack([inside.sum(others), active, difference.sum(others), (difference**2).sum(others)]).to(torch.float64)
+        sums = found if sums is None else sums + found
+    assert sums is not None
+    places, active, total, squares = sums
     mean = total / places.clamp(min=1.0)
     error = (squares / places.clamp(min=1.0) - mean**2).clamp(min=0.0) / active.clamp(min=1.0)
     shrunk: Array = (mean * (1.0 - error / (mean**2).clamp(min=1e-30)).clamp(min=0.0)).numpy()
     return shrunk
+
+
+def _rounded(parts: list[torch.Tensor], codes: Codes | None) -> list[torch.Tensor]:
+    return parts if codes is None else [codes.rounded(part) for part in parts]
