@@ -1,4 +1,4 @@
-"""Gives every weight and every activation its number of bits: what the user pinned, 8 otherwise.
+"""Gives every weight and every activation its number of bits: what the user pinned, what a search chose, 8 otherwise.
 
 A pin names layers of the user's model by a pattern (``layer3.*``) over their names or their values' names. Its weight bits go
 to the layer's weights, its activation bits to the layer's input, and with it to every value of the same class; a value of 4
@@ -14,7 +14,7 @@ After, with pins {"fc": "w4a8"}:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -31,32 +31,26 @@ def layer_name(node: Node) -> str:
 
 @dataclass(frozen=True)
 class AllocateBits:
-    """``pins``: patterns over layer names to bits; later entries win over earlier ones for weights."""
+    """``pins``: patterns over layer names to bits; for a layer that several name, the last one counts.
+
+    ``assignment``: bits of weight constants and of values (and with them of their classes) by name, where nothing is pinned.
+    """
 
     pins: Mapping[str, Bits] = field(default_factory=dict)
+    assignment: Mapping[str, int] = field(default_factory=dict)
     name: str = "allocate_bits"
     requires: Stage = Stage.CALIBRATED
     gives: Stage = Stage.ALLOCATED
 
     def __call__(self, graph: Graph) -> Graph:
         layers = [node for node in graph.nodes if node.op in WEIGHTED]
-        weights = {node.inputs[1]: 8 for node in layers}
-        wishes: dict[str, int] = {}
-        for pattern, bits in self.pins.items():
-            matched = [node for node in layers if any(fnmatchcase(name, pattern) for name in (node.origin, node.output.name))]
-            if not matched:
-                names = ", ".join(layer_name(node) for node in layers)
-                raise CompileError(
-                    "BITS003", "bits", f"the pattern {pattern!r} names no layer with weights", f"the layers are: {names}"
-                )
-            for node in matched:
-                if bits.weight is not None:
-                    weights[node.inputs[1]] = bits.weight
-                if bits.activation is not None:
-                    wishes[node.inputs[0]] = min(wishes.get(node.inputs[0], 8), bits.activation)
+        weights = {node.inputs[1]: self.assignment.get(node.inputs[1], 8) for node in layers}
+        pinned, wishes = pinned_bits(layers, self.pins)
+        weights.update(pinned)
         activations = {
-            name: min((wishes[member] for member in group if member in wishes), default=8)
+            name: bits
             for group in activation_classes(graph)
+            for bits in [_least(wishes, group) or _least(self.assignment, group) or 8]
             for name in group
         }
 
@@ -71,3 +65,30 @@ class AllocateBits:
             constants=tuple(replace(c, bits=weights.get(c.name)) for c in graph.constants),
             nodes=tuple(replace(node, outputs=tuple(map(allocated, node.outputs))) for node in graph.nodes),
         )
+
+
+def pinned_bits(layers: Sequence[Node], pins: Mapping[str, Bits]) -> tuple[dict[str, int], dict[str, int]]:
+    """Bits that ``pins`` say: of weight constants, and of the values that layers read; of a layer's patterns the last one wins.
+
+    Raises CompileError BITS003 where a pattern names no layer.
+    """
+    weights: dict[str, int] = {}
+    inputs: dict[str, dict[str, int]] = {}
+    for pattern, bits in pins.items():
+        matched = [node for node in layers if any(fnmatchcase(name, pattern) for name in (node.origin, node.output.name))]
+        if not matched:
+            names = ", ".join(layer_name(node) for node in layers)
+            raise CompileError(
+                "BITS003", "bits", f"the pattern {pattern!r} names no layer with weights", f"the layers are: {names}"
+            )
+        for node in matched:
+            if bits.weight is not None:
+                weights[node.inputs[1]] = bits.weight
+            if bits.activation is not None:
+                inputs.setdefault(node.inputs[0], {})[node.output.name] = bits.activation
+    return weights, {name: min(wishes.values()) for name, wishes in inputs.items()}
+
+
+def _least(bits: Mapping[str, int], group: Sequence[str]) -> int | None:
+    """The fewest bits that are said for a member of a class."""
+    return min((bits[name] for name in group if name in bits), default=None)

@@ -44,6 +44,7 @@ LARGEST_FACTOR: Final = 64.0
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)  # candidates for how much of the logarithm of a factor is applied
 WORTHWHILE: Final = 0.98  # of the error without the next larger share
 ACTIVATION_STEPS: Final = 255
+SAMPLES: Final = 32
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class EqualizeChannels:
         self.samples.fill(graph, self.data)
         if not self.samples.inputs:
             return graph
-        measured = measure_channels(graph, self.samples.inputs, [(a.output.name, b.inputs[0]) for a, b in pairs])
+        measured = measure_channels(graph, self.samples.first(SAMPLES), [(a.output.name, b.inputs[0]) for a, b in pairs])
         constants = dict(graph.constant)
         nodes = {node.output.name: node for node in graph.nodes}
         for node, reader in pairs:

@@ -177,7 +177,7 @@ class _Quantizer:
             if data is not None and not np.isfinite(data).all():
                 problem = f"{int((~np.isfinite(data)).sum())} of its {data.size} {what} are NaN or infinite"
                 raise CompileError("QUANT004", node.origin or name, problem, "repair the model's parameters")
-        found = weight_codes(weight.data, bias, bits, codes.scale, codes.zero, codes.dtype.maximum)
+        found = weight_codes(weight.data, bias, bits, codes.scale, codes.zero, codes.dtype.maximum, weight.scale)
         inputs = (
             x,
             self._constant(f"{name}.weight", found.codes, IntegerType(bits, signed=True), found.scale),

@@ -90,25 +90,37 @@ def _whole(ratios: Array) -> Array:
     return whole
 
 
-def rounded_weights(weight: Array, bits: int) -> Array:
+def channel_scales(weight: Array, bits: int) -> Array:
+    """The scale of each output channel of ``[O, ...]`` weights that loses least, float64[O]."""
+    return least_error_scales(weight.reshape(len(weight), -1).astype(np.float64), bits)
+
+
+def rounded_weights(weight: Array, bits: int, scale: Array | None = None) -> Array:
     """``[O, ...]`` weights as their codes represent them, float64, before biases have a say in the scales."""
     rows = weight.reshape(len(weight), -1).astype(np.float64)
-    scale = least_error_scales(rows, bits)
+    scale = least_error_scales(rows, bits) if scale is None else scale
     rounded: Array = _codes(rows, scale, bits) * scale[:, None]
     return rounded.reshape(weight.shape)
 
 
 def weight_codes(
-    weight: Array, bias: Array | None, bits: int, input_scale: float, input_zero: int, input_maximum: int
+    weight: Array,
+    bias: Array | None,
+    bits: int,
+    input_scale: float,
+    input_zero: int,
+    input_maximum: int,
+    scale: Array | None = None,
 ) -> WeightCodes:
     """Codes of ``[O, ...]`` float weights, and the int32 bias in units of ``input_scale * scale`` less the zero point's share.
 
     A channel's scale is raised until its bias fits 2^30 and until every partial sum of raw codes (0 to ``input_maximum``, or
     less 128 where a kernel sees signed bytes) from that bias fits int32; so the overflow proof holds by construction.
+    ``scale``: float64[O] to begin with, where the weights were rounded before; by default those that lose least.
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
     offset = np.zeros(len(rows)) if bias is None else bias.astype(np.float64)
-    scale = least_error_scales(rows, bits)
+    scale = least_error_scales(rows, bits) if scale is None else scale
     scale = np.maximum(scale, np.abs(offset) / (input_scale * (arith.MAXIMUM_BIAS // 2)))
     dead = ~rows.any(axis=1)
     if dead.any() and not dead.all():  # any scale serves a channel without weights: one that its neighbours' shift suits

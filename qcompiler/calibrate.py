@@ -124,18 +124,27 @@ def _tensor(value: Value, part: Any, seen: int) -> torch.Tensor:
 
 @dataclass
 class FirstSamples:
-    """Keeps the first ``count`` calibration samples, one array per input, for what needs them before or after calibration."""
+    """Keeps the first ``count`` calibration samples, one array per input, for what needs them before or after calibration.
 
-    count: int = 32
+    Of large ones fewer are kept, not more than fit in ``most_bytes`` (but one).
+    """
+
+    count: int = 512
     inputs: list[Array] = field(default_factory=list)
+    most_bytes: int = 1 << 28
 
     def see(self, batch: list[torch.Tensor]) -> bool:
         """Take from ``batch`` what is still missing; whether there are enough now."""
-        if not self.inputs or len(self.inputs[0]) < self.count:
-            parts = [t.numpy() for t in batch]
+        parts = [t.numpy() for t in batch]
+        enough = max(1, min(self.count, self.most_bytes // max(1, sum(x[:1].nbytes for x in parts))))
+        if not self.inputs or len(self.inputs[0]) < enough:
             kept = [np.concatenate(pair) for pair in zip(self.inputs, parts, strict=True)] if self.inputs else parts
-            self.inputs = [array[: self.count] for array in kept]
-        return len(self.inputs[0]) >= self.count
+            self.inputs = [array[:enough] for array in kept]
+        return len(self.inputs[0]) >= enough
+
+    def first(self, count: int) -> list[Array]:
+        """The first ``count`` samples of each input, or all where there are fewer."""
+        return [array[:count] for array in self.inputs]
 
     def fill(self, graph: Graph, data: Any) -> None:
         """Look at the first samples of ``data`` if there is any and none were kept before."""

@@ -37,7 +37,7 @@ def test_pass_gives_the_expected_dump(path: Path, update_golden: bool) -> None:
 
 
 def test_every_graph_pass_has_a_text_test() -> None:
-    assert {path.stem.split(".")[0] for path in FILES} == set(PASSES) - {"calibrate"}
+    assert {path.stem.split(".")[0] for path in FILES} == set(PASSES) - {"calibrate", "round_weights"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

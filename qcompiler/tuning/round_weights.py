@@ -1,0 +1,78 @@
+"""The pass that chooses weight codes, and with them scales and biases, of an allocated graph.
+
+Rounding every weight to its nearest code is the worst of the simple ways below 8 bits; how much better it is to be is what
+``quality`` says:
+
+- "fast": nearest codes of the scales with the least squared error (``passes.weight_codes``), corrected biases;
+- "good": in closed form, layer by layer, on calibration samples (``tuning.gptq``);
+- "best": as "good", then trained end to end against the float graph's outputs, without labels (``tuning.training``).
+
+Before:
+    const %w: f32[4,4] bits=4 = ...
+    %y: f32[N,4] range=(-0x1p+0, 0x1p+0) bits=8 = linear(%x, %w)  # fc
+After, with weights on their codes' grid:
+    const %w: f32[4,4] bits=4 scale=[...] = ...
+    const %y.bias: f32[4] = ...
+    %y: f32[N,4] range=(-0x1p+0, 0x1p+0) bits=8 = linear(%x, %w, %y.bias, bias_corrected=1)  # fc
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from qcompiler.calibrate import FirstSamples
+from qcompiler.interpret import run_float
+from qcompiler.ir.graph import WEIGHTED, Graph, Stage
+from qcompiler.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUALITIES: Final = ("fast", "good", "best")
+LIVE_BYTES: Final = 1 << 29
+"""Of float values that are alive at once while weights are rounded: what limits the number of samples."""
+EPOCHS: Final = 8
+BATCH: Final = 32
+SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class RoundWeights:
+    """``samples``: those that calibration kept; where it was skipped, the first of ``data``. Without any, nothing changes."""
+
+    quality: str
+    samples: FirstSamples
+    data: Any = None
+    progress: Progress | None = None
+    name: str = "round_weights"
+    requires: Stage = Stage.ALLOCATED
+    gives: Stage = Stage.ALLOCATED
+
+    def __call__(self, graph: Graph) -> Graph:
+        layers = [node for node in graph.nodes if node.op in WEIGHTED]
+        constant = all(name in graph.constant for node in layers for name in node.inputs[1:])
+        if self.quality == "fast" or not layers or not constant or any(node.get("bias_corrected") for node in layers):
+            return graph
+        self.samples.fill(graph, self.data)
+        if not self.samples.inputs:
+            return graph
+        from qcompiler.tuning.closed_form import round_in_order, samples_within
+        from qcompiler.tuning.simulation import SimulatedGraph
+        from qcompiler.tuning.training import shuffled, train
+
+        inputs = self.samples.first(samples_within(graph, LIVE_BYTES))
+        simulated = SimulatedGraph(graph)
+        round_in_order(simulated, inputs, self.progress)
+        if self.quality == "best":
+            steps = EPOCHS * max(1, len(self.samples.inputs[0]) // BATCH)
+
+            def teacher(x: tuple[Tensor, ...]) -> list[Tensor]:
+                return run_float(graph, x)
+
+            def after(step: int, loss: float) -> None:
+                if self.progress:
+                    self.progress.advance("train", 1, steps)
+
+            train(simulated, teacher, shuffled(self.samples.inputs, BATCH, SEED), steps, after=after)
+        return simulated.to_graph()
