@@ -135,6 +135,8 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
         return ()
     if original.groups > 1 and (inputs % DEPTH or outputs % instruction.lanes):
         return ()
+    if original.groups > 1 and physical_channels(original.out_channels) != original.out_channels:
+        return ()  # which group a vector belongs to follows from its place among all stored ones
     spec = _flatten(original)
     whole = _problem(spec, instruction)
     per_byte = 8 // spec.weight_bits

@@ -80,6 +80,7 @@ CASES = {
     "grouped_pointwise": spec(7, 32, 64, groups=4, weight_bits=4),
     "grouped": spec(10, 32, 64, 3, groups=4, epilogue=RESIDUAL),
     "grouped_uneven": spec((6, 7), 6, 9, 3, groups=3, weight_bits=4, epilogue=WIDE),
+    "grouped_few": spec((4, 5), 16, 8, kernel=2, groups=2, padding=(1, 2, 0, 2)),
     "multiplier": spec(7, 16, 32, 3, groups=16, weight_bits=2, strides=(2, 2)),
 }
 
