@@ -48,3 +48,12 @@ def test_build_for_device(tmp_path: Path, target: str) -> None:
     label = re.search(r"the label is (\d+)", text)
     assert label is not None
     assert found[0][0] == label[1]
+
+
+def test_allocate_plain_tables(tmp_path: Path) -> None:
+    text = run(tmp_path, "allocate_plain_tables.py")
+    rows = dict(re.findall(r"^│ (layer\S+) +│ ([48 │]+)│$", text, flags=re.MULTILINE))
+    assert len(rows) == 19
+    assert all(rows[name] == rows[name.replace("downsample.0", "conv1")] for name in rows if "downsample" in name)
+    assert text.count("optimal") == 6
+    assert "ALLOC002 at resnet18 (budget)" in text
