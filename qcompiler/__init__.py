@@ -12,16 +12,31 @@ from qcompiler.bits import Bits
 from qcompiler.errors import CompileError, InternalError, QCompilerError
 
 if TYPE_CHECKING:
-    from qcompiler.api import build, compile, export_onnx
+    from qcompiler.api import build, compile, export_onnx, pareto
     from qcompiler.backend.library import Library
     from qcompiler.samples.image_folder import ImageFolder
+    from qcompiler.search.budget import Budget
 
-__all__ = ["Bits", "CompileError", "ImageFolder", "InternalError", "Library", "QCompilerError", "build", "compile", "export_onnx"]
+__all__ = [
+    "Bits",
+    "Budget",
+    "CompileError",
+    "ImageFolder",
+    "InternalError",
+    "Library",
+    "QCompilerError",
+    "build",
+    "compile",
+    "export_onnx",
+    "pareto",
+]
 
 _HOMES = {
+    "Budget": "qcompiler.search.budget",
     "build": "qcompiler.api",
     "compile": "qcompiler.api",
     "export_onnx": "qcompiler.api",
+    "pareto": "qcompiler.api",
     "ImageFolder": "qcompiler.samples.image_folder",
     "Library": "qcompiler.backend.library",
 }

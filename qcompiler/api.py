@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,15 +19,18 @@ from qcompiler.interrupts import temporary_folder
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
 from qcompiler.passes.correct_bias import CorrectBias
-from qcompiler.pipeline import Settings, to_integer
+from qcompiler.pipeline import Settings, to_calibrated, to_integer
 from qcompiler.progress import Progress, progress_bars
 from qcompiler.report import Report, artifact_facts, layer_errors, layer_reports
 from qcompiler.samples.source import open_samples
+from qcompiler.search.budget import Budget
+from qcompiler.tuning.round_weights import QUALITIES
 
 if TYPE_CHECKING:
     from qcompiler.backend.artifact import Artifact
     from qcompiler.backend.library import Library
     from qcompiler.importers.builder import ImportedModel
+    from qcompiler.search.pareto import Curve
     from qcompiler.targets.target import Target
 
 REPORT_SAMPLES: Final = 4
@@ -40,13 +44,17 @@ class Options:
     """How to compile; every field is a keyword of :func:`compile` and :func:`build`.
 
     ``calibration``: samples to choose ranges from, see ``qcompiler.calibrate``; or the path of a ``.npy`` or ``.npz`` file; or a
-    folder of images as :class:`qcompiler.ImageFolder`.
+    folder of images as :class:`qcompiler.ImageFolder`; by default samples distilled from the model's batch norms, see
+    ``qcompiler.distill``.
     ``target``: "native" (the best that this CPU runs), "x86", "arm64", or a name that ``qcompiler targets`` lists.
     ``bits``: for all layers (4, "w4a4") or by patterns over layer names ({"layer3.*": 4}); 8 where nothing is said.
+    ``budget``: limits within which bits are chosen for every layer that ``bits`` says nothing about, see
+    :class:`qcompiler.Budget`.
     ``name``: prefix of the C symbols, a C identifier; by default made from the model's name.
     ``observer``: how calibration chooses ranges: "minmax", "moving-average", "percentile", "mse" or "entropy" for every tensor,
     or a dict by kind of tensor and by patterns over layer names, see ``qcompiler.observers.choice``; by default "minmax" for
     inputs and "mse" for the rest.
+    ``quality``: how much is done for the accuracy of few bits: "fast" or "good", see ``qcompiler.tuning.round_weights``.
     ``output_bits``: 8, 16 or 32 bits for network outputs.
     ``batch_tile``: samples that kernels work on at once; any batch size can be run whatever the tile.
     ``input_layout``: "NCHW", or "NHWC" if the caller has images with the channels last.
@@ -58,8 +66,10 @@ class Options:
     calibration: Any = None
     target: str = "native"
     bits: BitsWish | None = None
+    budget: Budget | None = None
     name: str | None = None
     observer: ObserverWish = None
+    quality: str = "good"
     output_bits: int = 16
     batch_tile: int = 1
     input_layout: str = "NCHW"
@@ -68,7 +78,7 @@ class Options:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        choices = {"output_bits": (8, 16, 32), "input_layout": ("NCHW", "NHWC")}
+        choices = {"quality": QUALITIES, "output_bits": (8, 16, 32), "input_layout": ("NCHW", "NHWC")}
         for key, legal in choices.items():
             if getattr(self, key) not in legal:
                 problem = f"{key} is {getattr(self, key)!r}"
@@ -122,22 +132,42 @@ def export_onnx(model: Any, path: str | Path, example_inputs: Any = None, *, as_
     Raises CompileError with what to change.
     """
     from qcompiler.exporters.onnx_model import to_onnx, write_onnx
+    from qcompiler.targets.target import load_target
 
     settings = read_options(options)
     with progress_bars(settings.progress) as progress:
         progress.advance("import", 0)
-        imported, graph, calibration = _import(model, example_inputs, settings)
+        imported, graph, calibration = _import(model, example_inputs, settings, progress, distilling=not as_float)
         if as_float and graph.stage is Stage.INTEGER:
             remedy = "export a dump of an earlier stage, or the model itself"
             raise CompileError("OPTION004", "as_float", f"{graph.name} is a graph of integers", remedy)
         if not as_float:
             pins = parse_bits(settings.bits)
-            passing = Settings(
-                calibration, settings.observer, pins, settings.output_bits, progress=progress, ranges=imported.ranges
-            )
-            graph = to_integer(graph, passing, lambda *_: progress.advance("passes"))
+            passing = _settings(calibration, pins, settings, FirstSamples(), progress, imported)
+            graph, _ = _quantized(graph, passing, settings, load_target(settings.target), lambda *_: progress.advance("passes"))
         write_onnx(to_onnx(graph, imported.final_activations), Path(path))
     return Path(path)
+
+
+def pareto(model: Any, example_inputs: Any = None, *, by: str = "size", points: int = 8, **options: Any) -> Curve:
+    """The best bits at every size (or ``by`` "latency" or "bops"), at most ``points`` of them, each quantized, built and run.
+
+    ``model``, ``example_inputs`` and options as for :func:`compile`; ``budget`` may limit the other resources, and says the
+    metric and the choices of bits. Raises CompileError with what to change.
+    """
+    from qcompiler.search.choose import sweep
+    from qcompiler.search.pareto import check_sweep
+    from qcompiler.targets.target import load_target
+
+    check_sweep(by, points)
+    settings = read_options(options)
+    target = load_target(settings.target)
+    with progress_bars(settings.progress) as progress:
+        progress.advance("import", 0)
+        imported, graph, calibration = _import(model, example_inputs, settings, progress)
+        passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
+        calibrated = to_calibrated(graph, passing, lambda *_: progress.advance("passes"))
+        return sweep(calibrated, passing, settings.budget or Budget(size="100%"), target, settings.input_layout, by, points)
 
 
 def read_options(options: Mapping[str, Any]) -> Options:
@@ -150,8 +180,13 @@ def read_options(options: Mapping[str, Any]) -> Options:
     return Options(**known)
 
 
-def _import(model: Any, example_inputs: Any, options: Options) -> tuple[ImportedModel, Graph, Any]:
-    """What the import gave, its graph under the name that was wished for, and the calibration data, with nothing taken away."""
+def _import(
+    model: Any, example_inputs: Any, options: Options, progress: Progress | None = None, distilling: bool = True
+) -> tuple[ImportedModel, Graph, Any]:
+    """What the import gave, its graph under the name that was wished for, and the calibration data, with nothing taken away.
+
+    ``distilling``: where data is needed and there is none, make it of the model's batch norms if it has some, and say so.
+    """
     calibration = open_samples(options.calibration)
     if example_inputs is None and _needs_example(model):
         example_inputs, calibration = first_sample(calibration, required_inputs(model))
@@ -162,7 +197,14 @@ def _import(model: Any, example_inputs: Any, options: Options) -> tuple[Imported
             raise
         example_inputs, calibration = first_sample(calibration, None)  # the samples say the sizes that the model leaves open
         imported = load_graph(model, example_inputs)
-    return imported, replace(imported.graph, name=options.name or identifier(imported.graph.name)), calibration
+    graph = replace(imported.graph, name=options.name or identifier(imported.graph.name))
+    if distilling and calibration is None:
+        from qcompiler.distill.stand_in import stand_in
+
+        distilled = stand_in(graph, imported.ranges, progress)
+        if distilled is not None:
+            calibration, imported = distilled.samples, replace(imported, notes=(distilled.note(), *imported.notes))
+    return imported, graph, calibration
 
 
 def _build(model: Any, example_inputs: Any, out: Path, options: Options, progress: Progress) -> Artifact:
@@ -173,15 +215,19 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     target = load_target(options.target)
     pins = parse_bits(options.bits)
     progress.advance("import", 0)
-    imported, graph, calibration = _import(model, example_inputs, options)
+    imported, graph, calibration = _import(model, example_inputs, options, progress)
     dumper = Dumper(Path(options.dump_ir)) if options.dump_ir is not None else None
     if dumper:
         dumper.graph("import", graph)
     samples = FirstSamples()
     calibrated: list[Graph] = []
     notes = list(imported.notes)
+    seconds: dict[str, float] = {}
+    clock = [time.perf_counter()]
 
     def after(name: str, result: Graph) -> None:
+        now = time.perf_counter()
+        seconds[name] = round(seconds.get(name, 0.0) + now - clock[0], 3)
         if result.stage is Stage.CALIBRATED:
             calibrated.append(result)
         if name == CorrectBias.name and not all(n.get("bias_corrected") for n in result.nodes if n.op in WEIGHTED):
@@ -189,15 +235,18 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
         if dumper:
             dumper.graph(name, result)
         progress.advance("passes")
+        clock[0] = time.perf_counter()
 
-    settings = Settings(calibration, options.observer, pins, options.output_bits, samples, progress, imported.ranges)
-    integer = to_integer(graph, settings, after)
+    settings = _settings(calibration, pins, options, samples, progress, imported)
+    integer, choice = _quantized(graph, settings, options, target, after)
     check_bit_pairs(integer, target)
     program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress)
     measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
     errors = layer_errors(calibrated[-1], integer, measured) if calibrated and measured else {}
     layers = layer_reports(integer, errors)
-    facts = {"SQNR samples": len(measured[0]) if measured else 0, "notes": notes}
+    facts = {"SQNR samples": len(measured[0]) if measured else 0, "notes": notes, "pass seconds": seconds}
+    if choice is not None:
+        facts["search"] = choice
 
     def report(description: Mapping[str, Any]) -> str:
         return Report(integer.name, layers, {**artifact_facts(description), **facts}).to_json()
@@ -208,6 +257,38 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
         dumper.text("net.tir", artifact.tir)
         dumper.text("net.s", artifact.assembly)
     return artifact
+
+
+def _settings(
+    calibration: Any, pins: dict[str, Bits], options: Options, samples: FirstSamples, progress: Progress, imported: ImportedModel
+) -> Settings:
+    return Settings(
+        calibration=calibration,
+        observer=options.observer,
+        pins=pins,
+        output_bits=options.output_bits,
+        samples=samples,
+        progress=progress,
+        ranges=imported.ranges,
+        quality=options.quality,
+    )
+
+
+def _quantized(
+    graph: Graph, settings: Settings, options: Options, target: Target, after: Callable[[str, Graph], None]
+) -> tuple[Graph, dict[str, Any] | None]:
+    """The integer graph, with bits that a budget chose where there is one, and what is to be said about the choice."""
+    if options.budget is None:
+        return to_integer(graph, settings, after), None
+    from qcompiler.search.choose import choice_facts, choose_bits
+
+    if graph.stage not in (Stage.FLOAT, Stage.CALIBRATED):
+        remedy = "give the model itself, or a dump from before allocation"
+        raise CompileError("OPTION005", "budget", f"the bits of {graph.name} are chosen already", remedy)
+    calibrated = to_calibrated(graph, settings, after)
+    choice = choose_bits(calibrated, settings, options.budget, target, options.input_layout)
+    facts = choice_facts(calibrated, choice, options.budget)
+    return to_integer(calibrated, replace(settings, assignment=choice.bits), after), facts
 
 
 def check_bit_pairs(graph: Graph, target: Target) -> None:

@@ -29,24 +29,30 @@ from qcompiler.passes.quantize import Quantize
 from qcompiler.passes.simplify_moves import SimplifyMoves
 from qcompiler.progress import Progress
 from qcompiler.samples.restartable import Restartable
+from qcompiler.tuning.round_weights import RoundWeights
 
 STAGES: Final = (Stage.FLOAT, Stage.CALIBRATED, Stage.ALLOCATED, Stage.INTEGER)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the passes are told. ``samples`` keeps the first calibration samples, for whatever needs more than ranges.
+    """What the passes are told.
 
-    ``ranges``: those that a quantized model brings along; its channels are not equalized, and its values keep them.
+    ``assignment``: bits of tensors by name, see ``passes.allocate_bits``. ``samples`` keeps the first calibration samples, for
+    whatever needs more than ranges. ``ranges``: those that a quantized model brings along; its channels are not equalized, its
+    values keep them, and its weights are rounded to the nearest codes, which are those that it had. ``quality``: see
+    ``tuning.round_weights``.
     """
 
     calibration: Any = None
     observer: ObserverWish = None
     pins: Mapping[str, Bits] = field(default_factory=dict)
+    assignment: Mapping[str, int] = field(default_factory=dict)
     output_bits: int = 16
     samples: FirstSamples = field(default_factory=FirstSamples)
     progress: Progress | None = None
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    quality: str = "good"
 
 
 def passes(settings: Settings) -> tuple[Pass, ...]:
@@ -66,7 +72,8 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         SimplifyMoves(),
         *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins),)),
         Calibrate(calibration, settings.observer, samples, settings.progress, settings.ranges),
-        AllocateBits(settings.pins),
+        AllocateBits(settings.pins, settings.assignment),
+        RoundWeights("fast" if settings.ranges else settings.quality, samples, calibration, settings.progress),
         CorrectBias(samples, calibration),
         Quantize(settings.output_bits),
         NarrowRequantization(),
@@ -74,8 +81,17 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
     )
 
 
+def to_calibrated(graph: Graph, settings: Settings, after: Callable[[str, Graph], None] | None = None) -> Graph:
+    """The calibrated graph of a float graph; graphs that have ranges stay as they are."""
+    return run_passes(graph, _remaining(graph, settings, Stage.CALIBRATED), after)
+
+
 def to_integer(graph: Graph, settings: Settings, after: Callable[[str, Graph], None] | None = None) -> Graph:
-    """The integer graph of a graph of any stage; passes that lead up to its stage are skipped."""
-    reached = STAGES.index(graph.stage)
-    remaining = [step for step in passes(settings) if STAGES.index(step.requires) >= reached]
-    return run_passes(graph, remaining, after)
+    """The integer graph of a graph of any stage, as it ships."""
+    return run_passes(graph, _remaining(graph, settings), after)
+
+
+def _remaining(graph: Graph, settings: Settings, end: Stage | None = None) -> list[Pass]:
+    """The passes from the stage of ``graph`` on, up to the one that reaches ``end``."""
+    begin, stop = STAGES.index(graph.stage), len(STAGES) if end is None else STAGES.index(end)
+    return [step for step in passes(settings) if begin <= STAGES.index(step.requires) < stop]

@@ -80,7 +80,7 @@ def endless() -> Iterator[np.ndarray]:
         (
             ONE,
             None,
-            "CALIB001 at calibration\n  problem: no calibration data was given, and calibrating from batch-norm statistics alone is not supported\n",
+            "CALIB001 at calibration\n  problem: no calibration data was given, and samples cannot be made up either: the imported graph has no batch norms whose running statistics say what every input is (exporters often fold them into convolutions)\n",
         ),
         (
             ONE,

@@ -19,7 +19,7 @@ from qcompiler import InternalError, cli
 from qcompiler.cli.compile import check_against_reference
 from qcompiler.targets.target import available_targets
 
-COMMANDS = ("compile", "build", "profile", "export", "run", "inspect", "targets")
+COMMANDS = ("compile", "build", "pareto", "profile", "export", "run", "inspect", "targets")
 
 
 def invoke(*arguments: object) -> Any:

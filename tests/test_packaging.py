@@ -21,12 +21,15 @@ FOLDERS: Final = {"qcompiler": "qcompiler", "passes": "qcompiler.passes"} | {
 
 LAYERS: Final = (
     ("errors", "arith", "progress", "codes", "interrupts"),
-    ("bits", "targets", "ir"),
+    ("bits", "targets", "ir", "allocate"),
     ("ops",),
     ("interpret", "observers", "samples", "dump"),
     ("calibrate",),
     ("passes", "importers", "report"),
+    ("sensitivity", "tuning"),
     ("backend", "pipeline", "exporters"),
+    ("cost"),
+    ("search",),
     ("api",),
     ("cli",),
 )

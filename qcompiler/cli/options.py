@@ -65,7 +65,7 @@ Observer = Annotated[
         "KIND=NAME for input, activation, output or a pattern over layer names; may be repeated"
     ),
 ]
-Quality = Annotated[str, typer.Option(help="how weights are rounded: fast, good or best")]
+Quality = Annotated[str, typer.Option(help="how weights are rounded: fast or good")]
 Size = Annotated[str | None, typer.Option(help="choose bits: at most so many bytes of weights, as in 50% (of 8 bits) or 1.5MiB")]
 LatencyMs = Annotated[float | None, typer.Option(help="choose bits: at most so many ms for a sample on one thread, as measured")]
 Bops = Annotated[str | None, typer.Option(help="choose bits: at most so many bit operations, as in 50% (of 8 bits)")]
@@ -132,6 +132,17 @@ class QuantizationOptions(CalibrationOptions):
         from qcompiler.search.budget import Budget
 
         return Budget(**said, activation_bits=(8, 4) if self.choose_activations else (8,))
+
+
+@dataclass(frozen=True)
+class SweepOptions(QuantizationOptions):
+    """What a sweep over budgets needs: the target says which bits have kernels."""
+
+    target: TargetName = "native"
+
+    def keywords(self) -> dict[str, Any]:
+        """Keywords of the Python interface. Raises CompileError for what cannot be read."""
+        return {**super().keywords(), "target": self.target}
 
 
 @dataclass(frozen=True)

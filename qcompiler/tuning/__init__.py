@@ -1,1 +1,1 @@
-"""What turns an allocated graph into a better one of the same bits: rounding, reconstruction, distillation, training."""
+"""What turns an allocated graph into a better one of the same bits."""

@@ -4,8 +4,7 @@ Rounding every weight to its nearest code is the worst of the simple ways below 
 ``quality`` says:
 
 - "fast": nearest codes of the scales with the least squared error (``passes.weight_codes``), corrected biases;
-- "good": in closed form, layer by layer, on calibration samples (``tuning.gptq``);
-- "best": as "good", then trained end to end against the float graph's outputs, without labels (``tuning.training``).
+- "good": in closed form, layer by layer, on calibration samples (``tuning.gptq``).
 
 Before:
     const %w: f32[4,4] bits=4 = ...
@@ -19,22 +18,15 @@ After, with weights on their codes' grid:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from qcompiler.calibrate import FirstSamples
-from qcompiler.interpret import run_float
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.progress import Progress
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-QUALITIES: Final = ("fast", "good", "best")
+QUALITIES: Final = ("fast", "good")
 LIVE_BYTES: Final = 1 << 29
 """Of float values that are alive at once while weights are rounded: what limits the number of samples."""
-EPOCHS: Final = 8
-BATCH: Final = 32
-SEED: Final = 0
 
 
 @dataclass(frozen=True)
@@ -59,20 +51,8 @@ class RoundWeights:
             return graph
         from qcompiler.tuning.closed_form import round_in_order, samples_within
         from qcompiler.tuning.simulation import SimulatedGraph
-        from qcompiler.tuning.training import shuffled, train
 
         inputs = self.samples.first(samples_within(graph, LIVE_BYTES))
         simulated = SimulatedGraph(graph)
         round_in_order(simulated, inputs, self.progress)
-        if self.quality == "best":
-            steps = EPOCHS * max(1, len(self.samples.inputs[0]) // BATCH)
-
-            def teacher(x: tuple[Tensor, ...]) -> list[Tensor]:
-                return run_float(graph, x)
-
-            def after(step: int, loss: float) -> None:
-                if self.progress:
-                    self.progress.advance("train", 1, steps)
-
-            train(simulated, teacher, shuffled(self.samples.inputs, BATCH, SEED), steps, after=after)
         return simulated.to_graph()

@@ -4,7 +4,7 @@ Every value that has codes of up to 8 bits is rounded to them; a layer's result 
 not, nor are wide outputs. What remains between this and the integer graph are the multipliers' last bits: codes can differ
 where a value lies on the border of two.
 
-:class:`SimulatedGraph` is what reconstruction and training work on. Its parameters are the weights (latent, float), their
+:class:`SimulatedGraph` is what rounding works on, and what can be trained. Its parameters are the weights (latent, float), their
 scales by output channel, the biases and the activations' scales; :meth:`SimulatedGraph.to_graph` writes them back.
 """
 

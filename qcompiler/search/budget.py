@@ -1,0 +1,106 @@
+"""What a user wants of the bits: limits, and what is to be as small as possible within them.
+
+Amounts are numbers in the unit of their field's name, or text: "1.5 MiB", "200 kB", and for sizes and BOPS a share of the same at
+8 bits, "50%".
+
+Errors: BUDGET001 a limit cannot be understood, BUDGET002 a wish is none of those that there are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from qcompiler.bits import ACTIVATION_BITS, WEIGHT_BITS
+from qcompiler.errors import CompileError
+from qcompiler.sensitivity.analyze import METRICS
+
+UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+OBJECTIVES: Final = ("sensitivity", "size", "latency", "bops")
+SAMPLES: Final = 128
+
+Amount = int | float | str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits on the whole network; None where there is none.
+
+    ``size``: bytes of packed weight codes, or a share of the same at 8 bits. ``latency_ms``: of one sample on one thread of this
+    machine, as measured kernels add up, or as ``latency_table`` (a file of ``qcompiler profile``) says for another. ``bops``:
+    multiply-accumulates times weight bits times input bits, or a share of the same at 8 bits. ``average_bits``: of all weights.
+    ``sensitivity``: the most that is added to the loss's estimate, in the metric's units.
+
+    ``accuracy_drop``: measured, in percent of the samples of ``evaluation``: what top-1 loses, where there are labels, otherwise
+    how many get another class than the float model gives them.
+    ``minimize``: "sensitivity" within the limits; or "size", "latency" or "bops" within a limit on what is lost
+    (``accuracy_drop`` or ``sensitivity``), "size" being the default where only that is limited.
+
+    ``weight_bits``, ``activation_bits``: the choices. ``metric``: how sensitivity is estimated on ``samples`` samples, see
+    ``qcompiler.sensitivity.analyze``; by default "kl" where there are scores of classes, else "sqnr".
+    ``evaluation``: an array of samples, or a pair of samples and labels; by default the calibration samples.
+    """
+
+    size: Amount | None = None
+    latency_ms: float | None = None
+    bops: Amount | None = None
+    average_bits: float | None = None
+    sensitivity: float | None = None
+    accuracy_drop: float | None = None
+    minimize: str | None = None
+    weight_bits: tuple[int, ...] = (8, 4, 2)
+    activation_bits: tuple[int, ...] = (8,)
+    metric: str | None = None
+    samples: int = SAMPLES
+    latency_table: Any = None
+    evaluation: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("latency_ms", "average_bits", "sensitivity", "accuracy_drop"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and math.isfinite(value) and value >= 0):
+                raise CompileError("BUDGET001", name, f"{value!r} is no limit", "give a number that is not negative")
+        for name in ("size", "bops"):
+            amount(name, getattr(self, name), 1)
+        for name, legal in (("minimize", (None, *OBJECTIVES)), ("metric", (None, *METRICS))):
+            if getattr(self, name) not in legal:
+                remedy = f"choose one of {', '.join(filter(None, legal))}"
+                raise CompileError("BUDGET002", name, f"{getattr(self, name)!r} is none", remedy)
+        for name, bits in (("weight_bits", WEIGHT_BITS), ("activation_bits", ACTIVATION_BITS)):
+            given = getattr(self, name)
+            if not given or not set(given) <= set(bits):
+                remedy = f"give some of {', '.join(map(str, bits))}"
+                raise CompileError("BUDGET002", name, f"{given!r} are no choices of bits", remedy)
+        if self.minimize not in (None, "sensitivity") and self.accuracy_drop is None and self.sensitivity is None:
+            problem = f"the least {self.minimize} is that of the fewest bits, whatever they cost in accuracy"
+            raise CompileError("BUDGET002", "minimize", problem, "say accuracy_drop or sensitivity as well")
+        if not any(getattr(self, f.name) is not None for f in fields(self)[:6]):
+            raise CompileError("BUDGET001", "budget", "there is no limit", 'say at least one, as in Budget(size="50%")')
+
+    @property
+    def goal(self) -> str:
+        """What is minimized."""
+        if self.minimize is not None:
+            return self.minimize
+        costs = (self.size, self.latency_ms, self.bops, self.average_bits)
+        return "size" if all(cost is None for cost in costs) else "sensitivity"
+
+
+def amount(name: str, value: Amount | None, whole: int) -> int | None:
+    """``value`` as a number, shares being of ``whole``; BUDGET001 if it cannot be understood."""
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number, unit = float(value), ""
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%|[a-zA-Z]*)\s*", str(value))
+        number, unit = (float(match[1]), match[2].lower()) if match else (math.nan, "")
+    if unit == "%":
+        return math.floor(number / 100.0 * whole)
+    if not (math.isfinite(number) and number >= 0 and unit in UNITS):
+        remedy = 'write a number, "1.5 MiB", "200 kB", or a share such as "50%"'
+        raise CompileError("BUDGET001", name, f"{value!r} is no amount", remedy)
+    return math.floor(number * UNITS[unit])

@@ -1,0 +1,166 @@
+"""The driver above the pipeline: gathers what a search needs, and says what it chose.
+
+It runs the very passes of the pipeline: the graph up to its ranges first, then from allocation on, once for every candidate whose
+accuracy is to be measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcompiler.allocate import pareto
+from qcompiler.calibrate import batches
+from qcompiler.cost.candidates import candidates
+from qcompiler.cost.latency_costs import latency_costs
+from qcompiler.cost.latency_table import LatencyTable
+from qcompiler.cost.predict import fit_table
+from qcompiler.cost.table_cache import measured_table
+from qcompiler.errors import CompileError
+from qcompiler.ir.graph import WEIGHTED, Array, Graph
+from qcompiler.pipeline import Settings, to_integer
+from qcompiler.search.budget import Budget
+from qcompiler.search.evaluate import float_scores, integer_scores, top1_drop
+from qcompiler.search.pareto import Curve, Point, check_sweep, evaluated
+from qcompiler.search.problem import Latencies, Problem, formulate
+from qcompiler.search.search import RESOURCES, Choice, chosen_bits, limits_of, search
+from qcompiler.sensitivity.analyze import sensitivities
+from qcompiler.sensitivity.table import SensitivityTable
+from qcompiler.targets.target import Target
+
+
+def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Choice:
+    """The bits of a calibrated graph within ``budget``; SEARCH002 where there are no samples to judge by."""
+    samples = _samples(graph, settings)
+    problem, table = _problem(graph, settings, budget, target, input_layout, budget.latency_ms is not None)
+    inputs, labels = _evaluation(graph, budget, samples)
+    expected: list[Array] = []
+
+    def drop_of(bits: Mapping[str, int]) -> float:
+        if not expected:
+            expected.append(float_scores(graph, inputs))
+        found = integer_scores(to_integer(graph, replace(settings, assignment=bits)), inputs)
+        return top1_drop(expected[0], found, labels, graph.name)
+
+    return search(graph.name, problem, table, budget, drop_of)
+
+
+def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, by: str, points: int) -> Curve:
+    """The curve of a calibrated graph from the least ``by`` to the least sensitivity, at most ``points`` points of it."""
+    check_sweep(by, points)
+    samples = _samples(graph, settings)
+    problem, _ = _problem(graph, settings, budget, target, input_layout, by == "latency")
+    inputs, _ = _evaluation(graph, budget, samples)
+    expected = float_scores(graph, inputs)
+    found = pareto(
+        problem.variables,
+        problem.unary,
+        problem.pairs,
+        limits_of(budget, problem),
+        resource=RESOURCES[by],
+        points=points,
+        where=graph.name,
+    )
+
+    def point(bits: Mapping[str, int]) -> Point:
+        if settings.progress:
+            settings.progress.advance("points", 1)
+        return evaluated(graph, settings, problem, bits, inputs, expected)
+
+    uniform = {f"w{w}": uniform_bits(problem, w) for w in budget.weight_bits}
+    return Curve(
+        graph.name,
+        by,
+        tuple(point(chosen_bits(allocation)) for allocation in found),
+        {label: point(bits) for label, bits in uniform.items()},
+    )
+
+
+def uniform_bits(problem: Problem, weight_bits: int) -> dict[str, int]:
+    """Every weight with ``weight_bits`` where it has the choice, all else with the most bits."""
+    return {
+        v.name: weight_bits if v.name in problem.weights and str(weight_bits) in v.choices else max(map(int, v.choices))
+        for v in problem.variables
+    }
+
+
+def _samples(graph: Graph, settings: Settings) -> list[Array]:
+    settings.samples.fill(graph, settings.calibration)
+    if not settings.samples.inputs:
+        problem = "bits are chosen by what they do to samples, and there are none"
+        raise CompileError("SEARCH002", graph.name, problem, "pass calibration data, or say bits= instead of budget=")
+    return settings.samples.inputs
+
+
+def _problem(
+    graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, measured: bool
+) -> tuple[Problem, SensitivityTable]:
+    """The problem, with latencies where they are ``measured`` or what is minimized, and the table behind it."""
+    table = sensitivities(
+        graph,
+        [x[: budget.samples] for x in settings.samples.inputs],
+        budget.metric,
+        weight_bits=budget.weight_bits,
+        activation_bits=budget.activation_bits if len(budget.activation_bits) > 1 else (),
+        progress=settings.progress,
+    )
+    latencies = _latencies(graph, settings, budget, target, input_layout) if measured or budget.goal == "latency" else None
+    bits = budget.weight_bits, budget.activation_bits
+    return formulate(graph, table, *bits, target.bit_pairs, settings.pins, latencies), table
+
+
+def _latencies(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Latencies:
+    """Nanoseconds of every layer, with what the fit adds; a limit is one on the whole network, so what is fixed comes off it."""
+    found = candidates(graph, target, settings.output_bits, input_layout)
+    if budget.latency_table is not None:
+        table = LatencyTable.read(Path(budget.latency_table))
+    else:
+        table = measured_table(found, progress=settings.progress)
+    costs, overhead = latency_costs(graph, target, table, found), fit_table(table)
+    layers = {layer: {bits: overhead.ns(ns, 1) for bits, ns in by_bits.items()} for layer, by_bits in costs.layers.items()}
+    calls = max(len(trace.calls) for trace in found.traces.values()) - len(found.layers)
+    return Latencies(layers, overhead.ns(costs.constant, calls))
+
+
+def _evaluation(graph: Graph, budget: Budget, samples: list[Array]) -> tuple[list[Array], Array | None]:
+    """The samples that a drop is measured on, with their labels where there are some."""
+    if budget.evaluation is None:
+        return samples, None
+    data, labels = budget.evaluation, None
+    if isinstance(data, tuple | list) and len(data) == len(graph.inputs) + 1:
+        data, labels = tuple(data[:-1]), np.asarray(data[-1])
+    parts = [[tensor.numpy() for tensor in batch] for batch in batches(graph, data)]
+    inputs = [np.concatenate([part[i] for part in parts]) for i in range(len(graph.inputs))]
+    if labels is not None and labels.shape != (len(inputs[0]),):
+        problem = f"there are labels of shape {list(labels.shape)} for {len(inputs[0])} samples"
+        raise CompileError("SEARCH003", "evaluation", problem, "give one whole number for each sample")
+    return inputs, labels
+
+
+def choice_facts(graph: Graph, choice: Choice, budget: Budget) -> dict[str, Any]:
+    """What the report says about a search: the limits, the totals, and each layer's score."""
+    allocation = choice.allocation
+    layers = {
+        node.origin or node.output.name: {
+            "weight_bits": choice.bits[node.inputs[1]],
+            "sensitivity": {str(bits): score for bits, score in choice.table.weights[node.inputs[1]].items()},
+        }
+        for node in graph.nodes
+        if node.op in WEIGHTED
+    }
+    limits = {key: value for key, value in asdict(budget).items() if key not in ("evaluation", "latency_table")}
+    return {
+        "budget": {key: value for key, value in limits.items() if value is not None},
+        "metric": choice.table.metric,
+        "totals": dict(allocation.totals),
+        "status": allocation.status,
+        "gap": allocation.gap,
+        "solver": allocation.solver,
+        "measured drop %": choice.drop,
+        "seconds": {"sensitivity": choice.table.seconds, "solver": allocation.seconds},
+        "layers": layers,
+    }

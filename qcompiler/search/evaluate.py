@@ -1,0 +1,81 @@
+"""How much accuracy a choice of bits loses: the library that would ship, on samples.
+
+Results are the same on every target, so the library is built for this machine, whatever it is meant for. Where no target runs
+here, the integer reference is asked, which is slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from qcompiler.errors import CompileError
+from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
+from qcompiler.interrupts import temporary_folder
+from qcompiler.ir.graph import Array, Graph
+from qcompiler.targets.target import available_targets, host_refusal, load_target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BATCH: Final = 64
+
+
+def float_scores(graph: Graph, samples: Sequence[Array]) -> Array:
+    """The first output of a float graph for all samples."""
+    import torch
+
+    with torch.no_grad():
+        parts = [
+            run_float(graph, [torch.from_numpy(x[start : start + BATCH]) for x in samples])[0].numpy()
+            for start in range(0, len(samples[0]), BATCH)
+        ]
+    return np.concatenate(parts)
+
+
+def integer_scores(graph: Graph, samples: Sequence[Array]) -> Array:
+    """The first output of an integer graph for all samples, as real numbers."""
+    output = graph.values[graph.outputs[0]]
+    if any(host_refusal(load_target(name)) is None for name in available_targets()):
+        with temporary_folder() as folder:
+            run = _library(graph, folder)
+            return np.concatenate(
+                [run([x[start : start + BATCH] for x in samples]) for start in range(0, len(samples[0]), BATCH)]
+            )
+    codes = [quantize_input(value, x) for value, x in zip(graph.inputs, samples, strict=True)]
+    parts = [run_integer(graph, [x[start : start + BATCH] for x in codes])[0] for start in range(0, len(samples[0]), BATCH)]
+    return dequantize(output, np.concatenate(parts))
+
+
+def _library(graph: Graph, folder: Path) -> Callable[[list[Array]], Array]:
+    from qcompiler.backend.artifact import write_artifact
+    from qcompiler.backend.library import Library
+    from qcompiler.backend.lower import lower
+
+    target = load_target("native")
+    program = lower(graph, target.instruction_set, target.tvm_target)
+    write_artifact(program, target, folder / "library")
+    library = Library(folder / "library")
+
+    def run(inputs: list[Array]) -> Array:
+        result = library(*inputs, threads=2)
+        first: Array = np.asarray(result[0] if isinstance(result, tuple) else result)
+        return first
+
+    return run
+
+
+def top1_drop(expected: Array, found: Array, labels: Array | None, where: str) -> float:
+    """Percent: what top-1 loses against ``labels``, or how many classes differ; SEARCH001 where outputs are no scores."""
+    if expected.ndim != 2 or expected.shape[1] < 2:
+        problem = (
+            f"the first output has shape [N, {', '.join(map(str, expected.shape[1:]))}]; accuracy is that of scores [N, classes]"
+        )
+        raise CompileError("SEARCH001", where, problem, "limit the sensitivity instead of accuracy_drop")
+    classes, ours = expected.argmax(1), found.argmax(1)
+    if labels is None:
+        return 100.0 * float(np.mean(classes != ours))
+    return 100.0 * float(np.mean(classes == labels) - np.mean(ours == labels))

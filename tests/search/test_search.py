@@ -1,0 +1,177 @@
+"""Bits chosen within budgets: limits hold on the artifact, pins hold, and what is measured decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import qcompiler as qc
+from qcompiler.api import load_graph
+from qcompiler.errors import CompileError
+from qcompiler.ir.graph import WEIGHTED
+from qcompiler.passes.graph_pass import run_passes
+from qcompiler.pipeline import Settings, passes
+from qcompiler.search.evaluate import top1_drop
+from qcompiler.search.problem import formulate, macs
+from qcompiler.search.search import Choice, limits_of, search
+from qcompiler.sensitivity.analyze import sensitivities
+from tests.tuning.networks import network, samples
+
+PAIRS = ("w8a8", "w4a8", "w2a8", "w8a4", "w4a4", "w2a4")
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> Any:
+    graph = load_graph(network(), torch.from_numpy(samples()[:1])).graph
+    steps = passes(Settings(samples()))
+    names = [step.name for step in steps]
+    return run_passes(graph, steps[: names.index("allocate_bits")])
+
+
+def test_a_limit_on_the_size_holds_on_the_artifact_and_is_used(tmp_path: Path) -> None:
+    sizes = {}
+    for share in (25, 40, 60, 100):
+        artifact = qc.build(
+            network(),
+            calibration=samples(),
+            budget=qc.Budget(size=f"{share}%", samples=16),
+            target="x86-baseline",
+            out=tmp_path / str(share),
+            quality="fast",
+        )
+        facts = artifact.report().facts
+        layers = facts["search"]["layers"]
+        sizes[share] = facts["search"]["totals"]["weight_bytes"]
+        assert sum(row.weight_bytes or 0 for row in artifact.report().layers) == sizes[share]
+        found = [row.weight_bits for row in artifact.report().layers]
+        assert sorted(row["weight_bits"] for row in layers.values()) == sorted(bits for bits in found if bits)
+    whole = sizes[100]
+    assert all(size <= whole * share / 100 for share, size in sizes.items())
+    assert sizes[25] < sizes[40] < sizes[60] < whole
+
+
+def searched(
+    graph: Any,
+    budget: qc.Budget,
+    drop_of: Callable[[Mapping[str, int]], float] = lambda bits: 0.0,
+    pins: Mapping[str, qc.Bits] | None = None,
+    pairs: tuple[str, ...] = PAIRS,
+) -> Choice:
+    """A search on a few samples, with drops that ``drop_of`` makes up."""
+    bits = budget.weight_bits
+    table = sensitivities(graph, [samples()[: budget.samples]], budget.metric, weight_bits=bits, activation_bits=())
+    problem = formulate(graph, table, bits, budget.activation_bits, pairs, pins or {})
+    return search(graph.name, problem, table, budget, drop_of)
+
+
+def test_the_best_of_all_assignments_is_chosen(calibrated: Any) -> None:
+    """Against every assignment of the five layers, under two limits."""
+    table = sensitivities(calibrated, [samples()[:16]], "mse", activation_bits=())
+    layers = [node for node in calibrated.nodes if node.op in WEIGHTED]
+    budget = qc.Budget(size="45%", bops="60%", samples=16, metric="mse")
+    found = searched(calibrated, budget)
+    elements = [calibrated.constant[node.inputs[1]].data.size for node in layers]
+    work = [macs(calibrated, node) for node in layers]
+    best = min(
+        sum(table.weights[node.inputs[1]][b] for node, b in zip(layers, bits, strict=True))
+        for bits in product((8, 4, 2), repeat=len(layers))
+        if sum(-(-n * b // 8) for n, b in zip(elements, bits, strict=True)) <= int(0.45 * sum(elements))
+        and sum(n * b * 8 for n, b in zip(work, bits, strict=True)) <= int(0.6 * 64 * sum(work))
+    )
+    assert found.allocation.totals["sensitivity"] == pytest.approx(best, rel=1e-9)
+
+
+def test_pins_win(calibrated: Any) -> None:
+    pins = {"stem": qc.Bits(weight=8), "head": qc.Bits(weight=2, activation=4)}
+    found = searched(calibrated, qc.Budget(size="50%", samples=16), pins=pins)
+    layers = {node.origin: node for node in calibrated.nodes if node.op in WEIGHTED}
+    assert found.bits[layers["stem"].inputs[1]] == 8
+    assert found.bits[layers["head"].inputs[1]] == 2
+    problem = formulate(calibrated, found.table, (8, 4, 2), (8,), PAIRS, pins)
+    assert {v.choices for v in problem.variables} == {("8",), ("2",), ("4",), ("8", "4", "2")}
+
+
+def test_pairs_without_a_kernel_are_not_chosen(calibrated: Any) -> None:
+    found = searched(calibrated, qc.Budget(size="50%", samples=16), pairs=("w8a8", "w4a8"))
+    assert set(found.bits.values()) <= {4, 8}
+
+
+def drop_by_count(bits: Mapping[str, int]) -> float:
+    """A drop that grows with every tensor below 8 bits."""
+    return sum({8: 0.0, 4: 0.4, 2: 2.0}[number] for number in bits.values())
+
+
+def test_the_smallest_that_drops_little_enough(calibrated: Any) -> None:
+    tried = []
+
+    def drop(bits: Mapping[str, int]) -> float:
+        tried.append(drop_by_count(bits))
+        return tried[-1]
+
+    sizes = []
+    for most in (0.5, 1.3, 4.5, 100.0):
+        found = searched(calibrated, qc.Budget(accuracy_drop=most, samples=16), drop)
+        assert found.drop is not None
+        assert found.drop == drop_by_count(found.bits) <= most
+        sizes.append(found.allocation.totals["weight_bytes"])
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+    assert len(tried) < 4 * 11
+
+
+def test_a_drop_that_no_bits_keep_is_an_error(calibrated: Any) -> None:
+    with pytest.raises(CompileError) as caught:
+        searched(calibrated, qc.Budget(accuracy_drop=0.5, samples=16), lambda bits: 3.0)
+    assert str(caught.value) == (
+        "BUDGET003 at Network\n"
+        "  problem: the accuracy drops by 3.00 % with the best bits within the limits, more than 0.5 %\n"
+        "  remedy:  allow more bytes, time or drop"
+    )
+
+
+def test_average_bits_are_a_size(calibrated: Any) -> None:
+    table = sensitivities(calibrated, [samples()[:4]], "mse", activation_bits=())
+    problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {})
+    (limit,) = limits_of(qc.Budget(average_bits=3.0), problem)
+    assert limit.resource == "weight_bytes"
+    assert limit.maximum == int(problem.at_8_bits["weight_bytes"] * 3 / 8)
+
+
+def test_measured_drop_of_a_real_compilation() -> None:
+    """Labels from the float model itself: what 2 bits everywhere lose is seen, and a limit keeps the choice above it."""
+    library = qc.compile(
+        network(), calibration=samples(), budget=qc.Budget(accuracy_drop=20.0, samples=16), quality="good", target="native"
+    )
+    facts = library.report().facts["search"]
+    assert facts["measured drop %"] <= 20.0
+    with torch.no_grad():
+        classes = network()(torch.from_numpy(samples())).numpy().argmax(1)
+    measured = 100.0 * float(np.mean(library(samples()).argmax(1) != classes))
+    assert measured == pytest.approx(facts["measured drop %"], abs=2.1)
+
+
+def test_drops() -> None:
+    expected, found = np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[[0, 1, 3, 3]]
+    assert top1_drop(expected, found, None, "net") == 25.0
+    assert top1_drop(expected, found, np.array([0, 1, 3, 3]), "net") == -25.0
+    with pytest.raises(CompileError) as caught:
+        top1_drop(np.zeros((3, 1, 8, 8)), np.zeros((3, 1, 8, 8)), None, "net")
+    assert str(caught.value) == (
+        "SEARCH001 at net\n  problem: the first output has shape [N, 1, 8, 8]; accuracy is that of scores [N, classes]\n"
+        "  remedy:  limit the sensitivity instead of accuracy_drop"
+    )
+
+
+def test_errors_of_the_driver() -> None:
+    with pytest.raises(CompileError) as caught:
+        qc.compile(network(), calibration=samples(), budget=qc.Budget(accuracy_drop=1.0, evaluation=(samples()[:8], np.zeros(7))))
+    assert str(caught.value) == (
+        "SEARCH003 at evaluation\n  problem: there are labels of shape [7] for 8 samples\n"
+        "  remedy:  give one whole number for each sample"
+    )
