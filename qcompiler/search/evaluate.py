@@ -79,3 +79,14 @@ def top1_drop(expected: Array, found: Array, labels: Array | None, where: str) -
     if labels is None:
         return 100.0 * float(np.mean(classes != ours))
     return 100.0 * float(np.mean(classes == labels) - np.mean(ours == labels))
+
+
+def score_distance(expected: Array, found: Array) -> float:
+    """The mean Kullback-Leibler divergence of scores ``[N, classes]``, for other outputs the relative squared error."""
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
+    if expected.ndim != 2 or expected.shape[1] < 2:
+        return float(np.square(found - expected).sum() / max(np.square(expected).sum(), 1e-300))
+    p, q = (
+        x - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)) - x.max(1, keepdims=True) for x in (expected, found)
+    )
+    return float((np.exp(p) * (p - q)).sum(1).mean())

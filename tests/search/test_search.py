@@ -17,7 +17,9 @@ from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
-from qcompiler.search.evaluate import top1_drop
+from qcompiler.search.choose import CLOSE, pinned, uniform_bits, uniform_rival
+from qcompiler.search.evaluate import score_distance, top1_drop
+from qcompiler.search.pareto import total_costs
 from qcompiler.search.problem import formulate, macs
 from qcompiler.search.search import Choice, limits_of, search
 from qcompiler.sensitivity.analyze import sensitivities
@@ -154,6 +156,39 @@ def test_measured_drop_of_a_real_compilation() -> None:
         classes = network()(torch.from_numpy(samples())).numpy().argmax(1)
     measured = 100.0 * float(np.mean(library(samples()).argmax(1) != classes))
     assert measured == pytest.approx(facts["measured drop %"], abs=2.1)
+
+
+def test_uniform_bits_of_the_same_size_are_not_better() -> None:
+    with torch.no_grad():
+        expected = network()(torch.from_numpy(samples())).numpy()
+    losses = {}
+    for name, options in {"chosen": {"budget": qc.Budget(size="50%", samples=16)}, "uniform": {"bits": 4}}.items():
+        library = qc.compile(network(), calibration=samples(), progress=False, **options)
+        losses[name] = score_distance(expected, library(samples()))
+    assert losses["chosen"] <= losses["uniform"]
+
+
+def test_uniform_bits_are_tried_where_the_estimate_cannot_tell(calibrated: Any) -> None:
+    budget = qc.Budget(size="50%", samples=16)
+    table = sensitivities(calibrated, [samples()[:16]], weight_bits=(8, 4, 2), activation_bits=())
+    problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {})
+    choice = search(calibrated.name, problem, table, budget, lambda bits: 0.0)
+    rival = uniform_rival(problem, budget, choice)
+    fours = uniform_bits(problem, 4)
+    far = total_costs(problem, fours)["sensitivity"] > CLOSE * float(choice.allocation.totals["sensitivity"])
+    assert rival == (None if far or fours == choice.bits else fours)
+    assert pinned(problem, budget, fours, "net").totals["weight_bytes"] == total_costs(problem, fours)["weight_bytes"]
+    assert uniform_rival(problem, qc.Budget(accuracy_drop=1.0), choice) is None
+
+
+def test_distances() -> None:
+    scores = np.random.default_rng(0).normal(size=(50, 4))
+    other = scores + 0.1 * np.random.default_rng(1).normal(size=(50, 4))
+    p, q = (torch.log_softmax(torch.from_numpy(x), 1) for x in (scores, other))
+    expected = float(torch.nn.functional.kl_div(q, p, reduction="batchmean", log_target=True))
+    assert score_distance(scores, other) == pytest.approx(expected, rel=1e-9)
+    assert score_distance(scores, scores + 3.0) == pytest.approx(0.0, abs=1e-12)
+    assert score_distance(np.ones((2, 1, 3)), np.full((2, 1, 3), 1.5)) == pytest.approx(0.25)
 
 
 def test_drops() -> None:
