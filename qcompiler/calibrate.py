@@ -5,8 +5,8 @@ tuples of them (where the model has one input, only the first is used: a loader'
 name; files and folders of images come as ``qcompiler.samples`` opens them. Only one batch and the observers are in memory at a
 time, whatever the number of samples.
 
-Errors: CALIB001 no data given, CALIB002 no samples, CALIB003 NaN or infinite samples, CALIB004 wrong shape, CALIB005 wrong
-type, CALIB006 a layer gives NaN or infinite values.
+Errors: CALIB001 no data given and none that could be distilled (``qcompiler.distill``), CALIB002 no samples, CALIB003 NaN or
+infinite samples, CALIB004 wrong shape, CALIB005 wrong type, CALIB006 a layer gives NaN or infinite values.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def batches(graph: Graph, data: Any) -> Iterator[list[torch.Tensor]]:
     if data is None:
         raise _error(
             "CALIB001",
-            "no calibration data was given, and calibrating from batch-norm statistics alone is not supported",
-            f"pass calibration={_ACCEPTED}; 64 to 512 samples are enough",
+            "no calibration data was given, and samples cannot be made up either: the imported graph has no batch norms whose "
+            "running statistics say what every input is (exporters often fold them into convolutions)",
+            f"pass calibration={_ACCEPTED}; 64 to 512 samples are enough; or give the model with its batch norms as they were",
         )
     if isinstance(data, str | bytes) or not (_is_array(data) or isinstance(data, Iterable)):
         raise _error("CALIB005", f"the data is a {type(data).__name__}", f"pass {_ACCEPTED}")

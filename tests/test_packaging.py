@@ -28,7 +28,7 @@ LAYERS: Final = (
     ("passes", "importers", "report"),
     ("sensitivity", "tuning"),
     ("backend", "pipeline", "exporters"),
-    ("cost"),
+    ("cost", "distill"),
     ("search",),
     ("api",),
     ("cli",),

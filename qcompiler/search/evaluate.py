@@ -86,7 +86,11 @@ def score_distance(expected: Array, found: Array) -> float:
     expected, found = expected.astype(np.float64), found.astype(np.float64)
     if expected.ndim != 2 or expected.shape[1] < 2:
         return float(np.square(found - expected).sum() / max(np.square(expected).sum(), 1e-300))
-    p, q = (
-        x - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)) - x.max(1, keepdims=True) for x in (expected, found)
-    )
+    p, q = _log_softmax(expected), _log_softmax(found)
     return float((np.exp(p) * (p - q)).sum(1).mean())
+
+
+def _log_softmax(scores: Array) -> Array:
+    shifted = scores - scores.max(1, keepdims=True)
+    result: Array = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return result
