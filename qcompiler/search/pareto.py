@@ -117,7 +117,7 @@ def evaluated(
     return Point(
         weight_bytes=int(totals["weight_bytes"]),
         bops=int(totals["bops"]),
-        latency_ms=(totals["latency_ns"] + problem.constant_ns) / 1e6 if "latency_ns" in totals else None,
+        latency_ms=totals["latency_ns"] / 1e6 if "latency_ns" in totals else None,
         sensitivity=float(totals["sensitivity"]),
         agreement=100.0 * float(np.mean(found.argmax(1) == expected.argmax(1))) if scores else None,
         sqnr_db=sqnr_db(expected, found),
@@ -130,7 +130,7 @@ def total_costs(problem: Problem, bits: Mapping[str, int]) -> dict[str, float]:
     place = {variable.name: variable.choices.index(str(bits[variable.name])) for variable in problem.variables}
     totals = {name: sum(costs[place[v]] for v, costs in table.items()) for name, table in problem.unary.items()}
     for name, pairs in problem.pairs.items():
-        totals[name] = sum(matrix[place[a]][place[b]] for (a, b), matrix in pairs.items())
+        totals[name] = totals.get(name, 0) + sum(matrix[place[a]][place[b]] for (a, b), matrix in pairs.items())
     return totals
 
 

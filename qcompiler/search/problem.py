@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from qcompiler.allocate import Variable
 from qcompiler.bits import Bits
@@ -17,6 +17,9 @@ from qcompiler.ir.graph import WEIGHTED, Graph, Node
 from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.allocate_bits import pinned_bits
 from qcompiler.sensitivity.table import SensitivityTable
+
+FIXED: Final = "(layers without weights)"
+"""The variable that has no choice: what a call takes whatever the bits."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,13 @@ class Latencies:
 @dataclass(frozen=True)
 class Problem:
     """What ``allocate`` takes; ``at_8_bits``: totals of resources where everything has 8 bits; ``weights``: those of the
-    variables that are weights; ``constant_ns``: what a call takes whatever the bits."""
+    variables that are weights."""
 
     variables: tuple[Variable, ...]
     unary: Mapping[str, Mapping[str, list[Any]]]
     pairs: Mapping[str, Mapping[tuple[str, str], list[list[Any]]]]
     at_8_bits: Mapping[str, int]
     weights: frozenset[str] = frozenset()
-    constant_ns: float = 0.0
 
 
 def formulate(
@@ -60,6 +62,8 @@ def formulate(
     for name, bits in inputs.items():
         least = min(bits, *(other for value, other in inputs.items() if classes[value] == classes[name]))
         choices[classes[name]] = (least,)
+    if latencies is not None:
+        choices[FIXED] = (0,)
 
     def scores(name: str) -> list[float]:
         known = table.weights.get(name) or table.activations.get(name, {})
@@ -79,6 +83,7 @@ def formulate(
                 known[row][column] = known[row][column] + macs(graph, node) * w * a if possible else None
     pairs = {"bops": bops}
     if latencies is not None:
+        unary["latency_ns"] = {FIXED: [latencies.constant]}
         pairs["latency_ns"] = {
             (x, weight): [[by_bits.get((a, w)) for w in choices[weight]] for a in choices[x]]
             for (x, weight), by_bits in latencies.layers.items()
@@ -86,7 +91,7 @@ def formulate(
     variables = tuple(Variable(name, tuple(map(str, known))) for name, known in choices.items())
     work = sum(64 * macs(graph, node) for node in layers)
     whole = {"weight_bytes": sum(sizes.values()), "bops": work}
-    return Problem(variables, unary, pairs, whole, frozenset(sizes), latencies.constant if latencies is not None else 0.0)
+    return Problem(variables, unary, pairs, whole, frozenset(sizes))
 
 
 def macs(graph: Graph, node: Node) -> int:

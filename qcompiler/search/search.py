@@ -44,7 +44,7 @@ def limits_of(budget: Budget, problem: Problem) -> list[Limit]:
     known = {
         "weight_bytes": size,
         "bops": amount("bops", budget.bops, problem.at_8_bits["bops"]),
-        "latency_ns": None if budget.latency_ms is None else max(budget.latency_ms * 1e6 - problem.constant_ns, 0.0),
+        "latency_ns": None if budget.latency_ms is None else budget.latency_ms * 1e6,
         "sensitivity": budget.sensitivity,
     }
     return [Limit(name, maximum=limit) for name, limit in known.items() if limit is not None]

@@ -15,14 +15,16 @@ import qcompiler as qc
 from qcompiler.api import load_graph
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED
+from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
 from qcompiler.search.choose import CLOSE, pinned, uniform_bits, uniform_rival
 from qcompiler.search.evaluate import score_distance, top1_drop
 from qcompiler.search.pareto import total_costs
-from qcompiler.search.problem import formulate, macs
+from qcompiler.search.problem import Latencies, formulate, macs
 from qcompiler.search.search import Choice, limits_of, search
 from qcompiler.sensitivity.analyze import sensitivities
+from qcompiler.targets.target import host_refusal, load_target
 from tests.tuning.networks import network, samples
 
 PAIRS = ("w8a8", "w4a8", "w2a8", "w8a4", "w4a4", "w2a4")
@@ -156,6 +158,45 @@ def test_measured_drop_of_a_real_compilation() -> None:
         classes = network()(torch.from_numpy(samples())).numpy().argmax(1)
     measured = 100.0 * float(np.mean(library(samples()).argmax(1) != classes))
     assert measured == pytest.approx(facts["measured drop %"], abs=2.1)
+
+
+def made_up_latencies(graph: Any) -> Latencies:
+    """1,000 ns for every weight bit of a layer, 500 ns for the rest of the network."""
+    classes = {name: group[0] for group in activation_classes(graph) for name in group}
+    layers = {
+        (classes[n.inputs[0]], n.inputs[1]): {(8, w): 1000.0 * w for w in (8, 4, 2)} for n in graph.nodes if n.op in WEIGHTED
+    }
+    return Latencies(layers, 500.0)
+
+
+def test_latencies_are_a_limit_of_the_whole_network(calibrated: Any) -> None:
+    table = sensitivities(calibrated, [samples()[:16]], "mse", activation_bits=())
+    problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {}, made_up_latencies(calibrated))
+    budget = qc.Budget(latency_ms=0.0205)
+    choice = search(calibrated.name, problem, table, budget, lambda bits: 0.0)
+    weights = [choice.bits[name] for name in problem.weights]
+    assert choice.allocation.totals["latency_ns"] == 500 + 1000 * sum(weights) <= 20500
+    assert sum(weights) == 20
+    with pytest.raises(CompileError) as caught:
+        search(calibrated.name, problem, table, qc.Budget(latency_ms=0.01), lambda bits: 0.0)
+    assert str(caught.value) == (
+        "ALLOC002 at Network\n"
+        "  problem: no assignment keeps this limit:\n"
+        "           latency_ns at most 10,000.0: the least possible is 10,500\n"
+        "  remedy:  raise the maximum of latency_ns to 10,500"
+    )
+
+
+@pytest.mark.skipif(host_refusal(load_target("x86-baseline")) is not None, reason="kernels are measured on x86-64")
+def test_measured_latencies_lead_to_a_library_that_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QC_CACHE", str(tmp_path / "cache"))
+    options: dict[str, Any] = {"calibration": samples(), "target": "x86-baseline", "progress": False, "quality": "fast"}
+    library = qc.compile(network(), budget=qc.Budget(latency_ms=100.0, size="60%", samples=16), **options)
+    totals = library.report().facts["search"]["totals"]
+    assert 0 < totals["latency_ns"] < 100e6
+    assert list((tmp_path / "cache").iterdir())
+    with pytest.raises(CompileError, match=r"latency_ns at most 1.0: the least possible is"):
+        qc.compile(network(), budget=qc.Budget(latency_ms=1e-6, samples=16), **options)
 
 
 def test_uniform_bits_of_the_same_size_are_not_better() -> None:
