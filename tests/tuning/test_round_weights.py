@@ -47,7 +47,8 @@ def test_a_rounded_graph_stays_as_it_is() -> None:
     assert RoundWeights("good", FirstSamples(inputs=[samples()]))(graph) == graph
 
 
-def test_nothing_is_done_without_samples_or_when_fast() -> None:
+def test_nothing_is_done_without_samples_or_at_8_bits_or_when_fast() -> None:
+    assert RoundWeights("good", FirstSamples(inputs=[samples()]))(allocated("w8a8")) == allocated("w8a8")
     graph = allocated("w4a8")
     assert RoundWeights("good", FirstSamples())(graph) == graph
     assert RoundWeights("fast", FirstSamples(inputs=[samples()]))(graph) == graph
