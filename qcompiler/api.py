@@ -137,7 +137,7 @@ def export_onnx(model: Any, path: str | Path, example_inputs: Any = None, *, as_
     settings = read_options(options)
     with progress_bars(settings.progress) as progress:
         progress.advance("import", 0)
-        imported, graph, calibration = _import(model, example_inputs, settings, progress, distilling=not as_float)
+        imported, graph, calibration = import_model(model, example_inputs, settings, progress, distilling=not as_float)
         if as_float and graph.stage is Stage.INTEGER:
             remedy = "export a dump of an earlier stage, or the model itself"
             raise CompileError("OPTION004", "as_float", f"{graph.name} is a graph of integers", remedy)
@@ -164,7 +164,7 @@ def pareto(model: Any, example_inputs: Any = None, *, by: str = "size", points: 
     target = load_target(settings.target)
     with progress_bars(settings.progress) as progress:
         progress.advance("import", 0)
-        imported, graph, calibration = _import(model, example_inputs, settings, progress)
+        imported, graph, calibration = import_model(model, example_inputs, settings, progress)
         passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
         calibrated = to_calibrated(graph, passing, lambda *_: progress.advance("passes"))
         return sweep(calibrated, passing, settings.budget or Budget(size="100%"), target, settings.input_layout, by, points)
@@ -180,7 +180,7 @@ def read_options(options: Mapping[str, Any]) -> Options:
     return Options(**known)
 
 
-def _import(
+def import_model(
     model: Any, example_inputs: Any, options: Options, progress: Progress | None = None, distilling: bool = True
 ) -> tuple[ImportedModel, Graph, Any]:
     """What the import gave, its graph under the name that was wished for, and the calibration data, with nothing taken away.
@@ -215,7 +215,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     target = load_target(options.target)
     pins = parse_bits(options.bits)
     progress.advance("import", 0)
-    imported, graph, calibration = _import(model, example_inputs, options, progress)
+    imported, graph, calibration = import_model(model, example_inputs, options, progress)
     dumper = Dumper(Path(options.dump_ir)) if options.dump_ir is not None else None
     if dumper:
         dumper.graph("import", graph)
@@ -226,7 +226,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     clock = [time.perf_counter()]
 
     def after(name: str, result: Graph) -> None:
-        now = time.perf_counter()
+        now = time.perf_counter()  # a search counts as a part of the allocation that follows it
         seconds[name] = round(seconds.get(name, 0.0) + now - clock[0], 3)
         if result.stage is Stage.CALIBRATED:
             calibrated.append(result)

@@ -64,14 +64,14 @@ def profile(
 
 def find_candidates(model: str, options: CalibrationOptions, target: str, progress: Progress) -> tuple[str, Candidates]:
     """The model's name, and its candidates when it has ranges."""
-    from qcompiler.api import _import, read_options
+    from qcompiler.api import import_model, read_options
     from qcompiler.cost.candidates import candidates
     from qcompiler.pipeline import Settings, to_calibrated
     from qcompiler.targets.target import load_target
 
     chosen = load_target(target)
     settings = read_options(options.keywords())
-    imported, graph, calibration = _import(load_model(model), None, settings)
+    imported, graph, calibration = import_model(load_model(model), None, settings)
     passing = Settings(calibration, settings.observer, progress=progress, ranges=imported.ranges)
     return graph.name, candidates(to_calibrated(graph, passing), chosen, settings.output_bits)
 
