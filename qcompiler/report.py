@@ -83,9 +83,19 @@ class Report:
         console.print(table)
         for key, value in self.facts.items():
             if value:
-                shown = f"{value:,}" if isinstance(value, int) else "\n  ".join(value) if isinstance(value, list) else value
-                console.print(f"{key}: {shown}", highlight=False)
+                console.print(f"{key}: {_shown(key, value)}", highlight=False)
         return text.getvalue()
+
+
+def _shown(key: str, value: Any) -> str:
+    """A fact for people; the whole of it is in the JSON."""
+    if key == "search":
+        totals = ", ".join(f"{name} {total:,.12g}" for name, total in value["totals"].items())
+        drop = "" if value["measured drop %"] is None else f", measured drop {value['measured drop %']:.2f} %"
+        return f"{totals} ({value['metric']}, {value['status']}{drop})"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number}" for name, number in value.items() if number)
+    return f"{value:,}" if isinstance(value, int) else "\n  ".join(value) if isinstance(value, list) else str(value)
 
 
 def layer_errors(float_graph: Graph, integer_graph: Graph, samples: Sequence[Array]) -> dict[str, float]:

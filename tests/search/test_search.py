@@ -158,6 +158,9 @@ def test_measured_drop_of_a_real_compilation() -> None:
         classes = network()(torch.from_numpy(samples())).numpy().argmax(1)
     measured = 100.0 * float(np.mean(library(samples()).argmax(1) != classes))
     assert measured == pytest.approx(facts["measured drop %"], abs=2.1)
+    shown = next(line for line in str(library.report()).splitlines() if line.startswith("search: "))
+    assert f"weight_bytes {facts['totals']['weight_bytes']:,}" in shown
+    assert "round_weights" in str(library.report())
 
 
 def made_up_latencies(graph: Any) -> Latencies:
