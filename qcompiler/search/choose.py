@@ -78,7 +78,7 @@ def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, inpu
     samples = _samples(graph, settings)
     problem, _ = _problem(graph, settings, budget, target, input_layout, by == "latency")
     inputs, _ = _evaluation(graph, budget, samples)
-    expected = float_scores(graph, inputs)
+    run = _Shipped(graph, settings, inputs)
     found = pareto(
         problem.variables,
         problem.unary,
@@ -92,7 +92,7 @@ def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, inpu
     def point(bits: Mapping[str, int]) -> Point:
         if settings.progress:
             settings.progress.advance("points", 1)
-        return evaluated(graph, settings, problem, bits, inputs, expected)
+        return evaluated(graph, problem, bits, run.expected, run.scores(bits))
 
     uniform = {f"w{w}": uniform_bits(problem, w) for w in budget.weight_bits}
     return Curve(
@@ -165,7 +165,7 @@ def _problem(
 
 
 def _latencies(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Latencies:
-    """Nanoseconds of every layer, with what the fit adds; a limit is one on the whole network, so what is fixed comes off it."""
+    """Nanoseconds of every layer and of all the rest, with what the fit adds."""
     found = candidates(graph, target, settings.output_bits, input_layout)
     if budget.latency_table is not None:
         table = LatencyTable.read(Path(budget.latency_table))

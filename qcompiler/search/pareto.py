@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +18,7 @@ from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED, Array, Graph
 from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.allocate_bits import layer_name
-from qcompiler.pipeline import Settings, to_integer
 from qcompiler.report import sqnr_db
-from qcompiler.search.evaluate import integer_scores
 from qcompiler.search.problem import Problem
 
 RESOURCES: Final = {"size": "weight_bytes", "latency": "latency_ns", "bops": "bops"}
@@ -102,16 +100,8 @@ def check_sweep(resource: str, points: int) -> None:
         raise CompileError("SEARCH004", "points", f"{points!r} is no number of points", f"choose 2 to {MOST_POINTS}")
 
 
-def evaluated(
-    graph: Graph,
-    settings: Settings,
-    problem: Problem,
-    bits: Mapping[str, int],
-    inputs: list[Array],
-    expected: Array,
-) -> Point:
-    """The point of one assignment of ``bits``; ``expected``: the float graph's scores for ``inputs``."""
-    found = integer_scores(to_integer(graph, replace(settings, assignment=bits)), inputs)
+def evaluated(graph: Graph, problem: Problem, bits: Mapping[str, int], expected: Array, found: Array) -> Point:
+    """The point of one assignment of ``bits``; ``expected``, ``found``: the scores of the float graph and of what ships."""
     scores = expected.ndim == 2 and expected.shape[1] > 1
     totals = total_costs(problem, bits)
     return Point(

@@ -10,7 +10,7 @@ scales by output channel, the biases and the activations' scales; :meth:`Simulat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -141,18 +141,6 @@ class SimulatedGraph(torch.nn.Module):
             return [values[node.inputs[0]], self.weight(node)(), self.bias(node)]
         return [values[name] if name in values else self.fixed[name] for name in node.inputs]
 
-    def run(self, nodes: Iterable[Node], values: dict[str, Tensor], keep: Sequence[str] = ()) -> None:
-        """Add the rounded results of ``nodes`` to ``values``; what nothing later reads goes, unless it is in ``keep``."""
-        place = {node.output.name: index for index, node in enumerate(self.graph.nodes)}
-        for node in nodes:
-            name = node.output.name
-            result = OPERATORS[node.op].run_float(node, self.operands(node, values))
-            quantizer = self.quantizer(name)
-            values[name] = result if quantizer is None else quantizer(result)
-            for read in node.inputs:
-                if read not in keep and self.last[read] <= place[name]:
-                    values.pop(read, None)
-
     def enter(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """The rounded inputs by their names."""
         values = {}
@@ -163,7 +151,14 @@ class SimulatedGraph(torch.nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         values = self.enter(inputs)
-        self.run(self.graph.nodes, values)
+        for index, node in enumerate(self.graph.nodes):
+            name = node.output.name
+            result = OPERATORS[node.op].run_float(node, self.operands(node, values))
+            quantizer = self.quantizer(name)
+            values[name] = result if quantizer is None else quantizer(result)
+            for read in node.inputs:
+                if self.last[read] <= index:
+                    values.pop(read, None)
         outputs = [values[name] for name in self.graph.outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
