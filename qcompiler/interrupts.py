@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards, whenever Ctrl-C comes: a signal that arrives while it is made or removed waits."""
-    with ExitStack() as stack:
-        with interrupts_wait():
-            folder = tempfile.mkdtemp(prefix="qcompiler-")
-            stack.callback(_remove, folder)
-        yield Path(folder)
-
-
-def _remove(folder: str) -> None:
+    """A folder that is gone afterwards, at the latest when the process ends: Ctrl-C may come between any two instructions."""
     with interrupts_wait():
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix="qcompiler-", ignore_cleanup_errors=True)
+    try:
+        yield Path(folder.name)
+    finally:
+        with interrupts_wait():
+            folder.cleanup()
 
 
 @contextmanager

@@ -6,11 +6,15 @@ everything is imported, so that the seconds are those of the build.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import sys
 import time
+from typing import Final
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def child(arguments: list[str]) -> None:
@@ -24,12 +28,14 @@ def child(arguments: list[str]) -> None:
     sys.argv = ["qcompiler", *arguments]
     code = 99
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         code = 130
     finally:
+        atexit._run_exitfuncs()  # as every process that is not killed; the rest of an interpreter's end is not safe after a fork
         os._exit(code)
 
 
@@ -45,6 +51,7 @@ def main() -> None:
     for line in sys.stdin:
         arguments, number, seconds = json.loads(line)
         begin = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # what runs at a fork ignores exceptions, Ctrl-C too
         process = os.fork()
         if not process:
             child(arguments)
