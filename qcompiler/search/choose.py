@@ -32,6 +32,9 @@ from qcompiler.search.search import RESOURCES, Choice, chosen_bits, limits_of, s
 from qcompiler.sensitivity.analyze import sensitivities
 from qcompiler.sensitivity.table import SensitivityTable
 from qcompiler.targets.target import Target
+from qcompiler.tuning.closed_form import samples_within
+from qcompiler.tuning.round_weights import LIVE_BYTES
+from qcompiler.tuning.single_layers import Rounded, rounded_layers
 
 CLOSE: Final = 4.0
 """How much more uniform bits may lose by the estimate and still be tried: rounding in closed form changes it by as much."""
@@ -73,7 +76,7 @@ class _Shipped:
 
 
 def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, by: str, points: int) -> Curve:
-    """The curve of a calibrated graph from the least ``by`` to the least sensitivity, at most ``points`` points of it."""
+    """The curve of a calibrated graph from the least ``by`` to the least sensitivity; the solver gives ``points`` at most."""
     check_sweep(by, points)
     samples = _samples(graph, settings)
     problem, _ = _problem(graph, settings, budget, target, input_layout, by == "latency")
@@ -94,13 +97,8 @@ def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, inpu
             settings.progress.advance("points", 1)
         return evaluated(graph, problem, bits, run.expected, run.scores(bits))
 
-    uniform = {f"w{w}": uniform_bits(problem, w) for w in budget.weight_bits}
-    return Curve(
-        graph.name,
-        by,
-        tuple(point(chosen_bits(allocation)) for allocation in found),
-        {label: point(bits) for label, bits in uniform.items()},
-    )
+    uniform = {f"w{w}": point(uniform_bits(problem, w)) for w in budget.weight_bits}
+    return Curve.of(graph.name, by, [point(chosen_bits(allocation)) for allocation in found], uniform)
 
 
 def uniform_rival(problem: Problem, budget: Budget, choice: Choice) -> dict[str, int] | None:
@@ -158,10 +156,20 @@ def _problem(
         weight_bits=budget.weight_bits,
         activation_bits=budget.activation_bits if len(budget.activation_bits) > 1 else (),
         progress=settings.progress,
+        rounded=_rounded(graph, settings, budget),
     )
     latencies = _latencies(graph, settings, budget, target, input_layout) if measured or budget.goal == "latency" else None
     bits = budget.weight_bits, budget.activation_bits
     return formulate(graph, table, *bits, target.bit_pairs, settings.pins, latencies), table
+
+
+def _rounded(graph: Graph, settings: Settings, budget: Budget) -> Rounded | None:
+    """Layers as they are rounded when they ship; None where they get their nearest codes."""
+    fewer = sorted(bits for bits in set(budget.weight_bits) if bits < 8)
+    if settings.ranges or settings.quality == "fast" or not fewer:
+        return None
+    count = min(budget.samples, samples_within(graph, LIVE_BYTES))
+    return rounded_layers(graph, settings.samples.first(count), fewer, settings.progress)
 
 
 def _latencies(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Latencies:

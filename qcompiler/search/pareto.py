@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from qcompiler.ir.graph import WEIGHTED, Array, Graph
 from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.allocate_bits import layer_name
 from qcompiler.report import sqnr_db
+from qcompiler.search.evaluate import score_distance
 from qcompiler.search.problem import Problem
 
 RESOURCES: Final = {"size": "weight_bytes", "latency": "latency_ns", "bops": "bops"}
@@ -30,7 +31,7 @@ class Point:
     """One assignment: bytes of packed weight codes, bit operations, estimated sensitivity, and what is measured.
 
     ``agreement``: percent of samples that keep the float model's class, None where outputs are no scores; ``sqnr_db``: of the
-    first output. ``latency_ms``: predicted, None where no kernels were measured. ``bits``: of weights and input, by layer.
+    first output, ``distance``: see ``evaluate.score_distance``. ``latency_ms``: predicted, None where no kernels were measured. ``bits``: of weights and input, by layer.
     """
 
     weight_bytes: int
@@ -39,17 +40,31 @@ class Point:
     sensitivity: float
     agreement: float | None
     sqnr_db: float
+    distance: float
     bits: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points from the smallest to the largest, and those of uniform bits to compare with, by their bits."""
+    """Points from the smallest to the largest, each nearer to the float model than the one before; and uniform bits by name."""
 
     name: str
     resource: str
     points: tuple[Point, ...]
     uniform: Mapping[str, Point]
+
+    @classmethod
+    def of(cls, name: str, resource: str, found: Sequence[Point], uniform: Mapping[str, Point]) -> Curve:
+        """Of the solver's points and the uniform ones, those that no other beats in both the resource and the distance.
+
+        The estimate adds up what tensors do alone; what is measured decides.
+        """
+        empty = cls(name, resource, (), uniform)
+        kept: list[Point] = []
+        for point in sorted([*found, *uniform.values()], key=lambda p: (empty.position(p), p.distance)):
+            if not kept or point.distance < kept[-1].distance:
+                kept.append(point)
+        return cls(name, resource, tuple(kept), uniform)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -111,6 +126,7 @@ def evaluated(graph: Graph, problem: Problem, bits: Mapping[str, int], expected:
         sensitivity=float(totals["sensitivity"]),
         agreement=100.0 * float(np.mean(found.argmax(1) == expected.argmax(1))) if scores else None,
         sqnr_db=sqnr_db(expected, found),
+        distance=score_distance(expected, found),
         bits=layer_bits(graph, bits),
     )
 

@@ -16,7 +16,7 @@ the modules.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,8 @@ from qcompiler.progress import Progress, Silent
 from qcompiler.sensitivity.table import SensitivityTable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from qcompiler.sensitivity.cache import Measured
     from qcompiler.sensitivity.problem import Problem
     from qcompiler.sensitivity.scores import Scores
@@ -49,6 +51,7 @@ def sensitivities(
     seed: int = 0,
     tolerance: float = 0.1,
     maximum_probes: int = 8,
+    rounded: Mapping[tuple[str, int], Mapping[str, Tensor]] | None = None,
 ) -> SensitivityTable:
     """The table of a calibrated graph by ``metric``, one of ``METRICS``.
 
@@ -56,10 +59,13 @@ def sensitivities(
     ``samples``: one float32 array ``[S, ...]`` for each input; ``labels``: int64[S], for the metrics that differentiate the loss
     (the others do without), see ``problem.py``. ``activation_bits`` may be empty. ``cache``: a folder in which an interrupted
     analysis goes on; a finished one is read from there. ``tolerance``, ``maximum_probes``: when the Hessian's probes end, see
-    ``hessian.py``. Memory: one batch's values, and the gradients, whatever the number of samples. Raises CompileError.
+    ``hessian.py``. ``rounded``: the constants that change when weights, by their name, get some bits; by default the weights'
+    nearest codes; not to be combined with ``cache``. Memory: one batch's values, and the gradients, whatever the number of
+    samples. Raises CompileError.
     """
     require_metric(metric, (None, *METRICS))
-    problem = make_problem(graph, samples, labels, weight_bits, activation_bits, progress, seed, tolerance, maximum_probes)
+    settings = labels, weight_bits, activation_bits, progress, seed, tolerance, maximum_probes, rounded
+    problem = make_problem(graph, samples, *settings)
     if metric is None:
         metric = "kl" if problem.classifies else "sqnr"
     with open_measured(problem, metric, cache) as measured:
@@ -88,6 +94,7 @@ def make_problem(
     seed: int = 0,
     tolerance: float = 0.1,
     maximum_probes: int = 8,
+    rounded: Mapping[tuple[str, int], Mapping[str, Tensor]] | None = None,
 ) -> Problem:
     """What is analyzed, checked."""
     from qcompiler.sensitivity.candidates import Candidates
@@ -102,7 +109,7 @@ def make_problem(
             raise CompileError("SENS007", "sensitivity", f"{kind} of {wrong[0]} bits have no quantizer", remedy)
     arrays = checked_samples(graph, samples)
     checked = checked_labels(graph, labels, len(arrays[0]))
-    candidates = Candidates(graph, tuple(sorted(set(weight_bits))), tuple(sorted(set(activation_bits))))
+    candidates = Candidates(graph, tuple(sorted(set(weight_bits))), tuple(sorted(set(activation_bits))), rounded or {})
     return Problem(graph, arrays, checked, candidates, seed, tolerance, maximum_probes, progress or Silent())
 
 

@@ -18,7 +18,7 @@ from qcompiler.passes.weight_codes import rounded_weights
 
 @dataclass(frozen=True)
 class Change:
-    """What is quantized in a run: weights by constants' names, and the codes of values."""
+    """What is quantized in a run: weights (and what goes with them) by constants' names, and the codes of values."""
 
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
     codes: Mapping[str, Codes] = field(default_factory=dict)
@@ -31,12 +31,14 @@ class Change:
 class Candidates:
     """``weights`` and ``classes`` in the graph's order; a class is named by its first value.
 
-    Weights are rounded when they are first asked for, and kept.
+    Weights are rounded to their nearest codes when they are first asked for, and kept. ``given``: the constants that change, in
+    place of that, when weights get some bits.
     """
 
     graph: Graph
     weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
+    given: Mapping[tuple[str, int], Mapping[str, torch.Tensor]] = field(default_factory=dict)
     weights: tuple[str, ...] = field(init=False)
     classes: Mapping[str, tuple[str, ...]] = field(init=False)
     _rounded: dict[tuple[str, int], torch.Tensor] = field(default_factory=dict, init=False)
@@ -54,11 +56,15 @@ class Candidates:
 
     def change(self, name: str, bits: int) -> Change:
         """The one tensor ``name`` with ``bits`` bits."""
-        return Change(codes=self.codes(name, bits)) if name in self.classes else Change(weights={name: self.rounded(name, bits)})
+        if name in self.classes:
+            return Change(codes=self.codes(name, bits))
+        return Change(weights=self.given.get((name, bits)) or {name: self.rounded(name, bits)})
 
     def rounded(self, name: str, bits: int) -> torch.Tensor:
         """The weights ``name`` as codes of ``bits`` bits represent them, float32."""
         key = (name, bits)
+        if key in self.given:
+            return self.given[key][name]
         if key not in self._rounded:
             rounded: Array = rounded_weights(self.graph.constant[name].data, bits).astype(np.float32)
             self._rounded[key] = torch.from_numpy(rounded)

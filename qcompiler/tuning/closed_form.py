@@ -45,15 +45,15 @@ def round_in_order(simulated: SimulatedGraph, samples: list[Array], progress: Pr
             if progress:
                 progress.advance("round", 1, len(simulated.bias_of))
         else:
-            exact[name] = Stored.of(_results(node, exact, simulated.fixed))
-            rounded[name] = Stored.of(_results(node, rounded, simulated.fixed), simulated.quantizer(name))
+            exact[name] = Stored.of(node_results(node, exact, simulated.fixed))
+            rounded[name] = Stored.of(node_results(node, rounded, simulated.fixed), simulated.quantizer(name))
         for read in node.inputs:
             if last[read] <= index:
                 exact.pop(read, None)
                 rounded.pop(read, None)
 
 
-def _results(node: Node, run: Run, fixed: Mapping[str, Tensor]) -> Iterator[Tensor]:
+def node_results(node: Node, run: Run, fixed: Mapping[str, Tensor]) -> Iterator[Tensor]:
     """What ``node`` gives, chunk by chunk."""
     for chunk in range(len(next(iter(run.values())))):
         operands = [run[name][chunk] if name in run else fixed[name] for name in node.inputs]
@@ -66,7 +66,7 @@ def _layer(simulated: SimulatedGraph, node: Node, exact: Run, rounded: Run) -> N
     quantizer, bias = simulated.weight(node), simulated.bias(node)
     plain, constant = node.with_attributes(clamp=None), torch.from_numpy(graph.constant[node.inputs[1]].data.copy())
     clamp = node.get("clamp")
-    if not _shared(graph, node):
+    if not is_shared(graph, node):
         found, scale = round_rows(constant, measure(node, exact[read], rounded[read], constant.shape), quantizer.bits)
         quantizer.weight.copy_(found)
         quantizer.scale.copy_(scale.reshape(quantizer.scale.shape))
@@ -86,7 +86,7 @@ def _layer(simulated: SimulatedGraph, node: Node, exact: Run, rounded: Run) -> N
     rounded[name] = Stored.of((limited(y + shift.reshape(along)) for y in after), simulated.quantizer(name))
 
 
-def _shared(graph: Graph, node: Node) -> bool:
+def is_shared(graph: Graph, node: Node) -> bool:
     """Whether other layers have the same weights: what suits one need not suit all."""
     return sum(other.op in WEIGHTED and other.inputs[1] == node.inputs[1] for other in graph.nodes) > 1
 
