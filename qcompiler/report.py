@@ -92,7 +92,8 @@ def _shown(key: str, value: Any) -> str:
     if key == "search":
         totals = ", ".join(f"{name} {total:,.12g}" for name, total in value["totals"].items())
         drop = "" if value["measured drop %"] is None else f", measured drop {value['measured drop %']:.2f} %"
-        return f"{totals} ({value['metric']}, {value['status']}{drop})"
+        noise = "" if value["measured SQNR dB"] is None else f", measured SQNR {value['measured SQNR dB']:.1f} dB"
+        return f"{totals} ({value['metric']}, {value['status']}{drop}{noise})"
     if isinstance(value, dict):
         return ", ".join(f"{name} {number}" for name, number in value.items() if number)
     return f"{value:,}" if isinstance(value, int) else "\n  ".join(value) if isinstance(value, list) else str(value)

@@ -72,6 +72,7 @@ Bops = Annotated[str | None, typer.Option(help="choose bits: at most so many bit
 AccuracyDrop = Annotated[
     float | None, typer.Option(help="choose bits: at most so many percent of the calibration samples change their class")
 ]
+SqnrDb = Annotated[float | None, typer.Option(help="choose bits: at least so many dB of the first output, as measured")]
 Minimize = Annotated[str | None, typer.Option(help="what to make small within the limits: sensitivity, size, latency or bops")]
 LatencyTable = Annotated[Path | None, typer.Option(help="a file of `qcompiler profile`, instead of measuring here")]
 Metric = Annotated[str | None, typer.Option(help="how sensitivity is estimated: mse, kl, fisher, hessian, ...")]
@@ -113,6 +114,7 @@ class QuantizationOptions(CalibrationOptions):
     latency_ms: LatencyMs = None
     bops: Bops = None
     accuracy_drop: AccuracyDrop = None
+    sqnr_db: SqnrDb = None
     minimize: Minimize = None
     metric: Metric = None
     choose_activations: ActivationChoice = False
@@ -125,7 +127,7 @@ class QuantizationOptions(CalibrationOptions):
 
     def budget(self) -> Budget | None:
         """The budget that the options say; None where they say none."""
-        names = ("size", "latency_ms", "bops", "accuracy_drop", "minimize", "metric", "latency_table")
+        names = ("size", "latency_ms", "bops", "accuracy_drop", "sqnr_db", "minimize", "metric", "latency_table")
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
         if not said and not self.choose_activations:
             return None

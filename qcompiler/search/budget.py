@@ -34,9 +34,10 @@ class Budget:
     ``sensitivity``: the most that is added to the loss's estimate, in the metric's units.
 
     ``accuracy_drop``: measured, in percent of the samples of ``evaluation``: what top-1 loses, where there are labels, otherwise
-    how many get another class than the float model gives them.
+    how many get another class than the float model gives them. ``sqnr_db``: measured likewise, the least ratio of signal to
+    quantization noise of the first output.
     ``minimize``: "sensitivity" within the limits; or "size", "latency" or "bops" within a limit on what is lost
-    (``accuracy_drop`` or ``sensitivity``), "size" being the default where only that is limited.
+    (``accuracy_drop``, ``sqnr_db`` or ``sensitivity``), "size" being the default where only that is limited.
 
     ``weight_bits``, ``activation_bits``: the choices. ``metric``: how sensitivity is estimated on ``samples`` samples, see
     ``qcompiler.sensitivity.analyze``; by default "kl" where there are scores of classes, else "sqnr".
@@ -49,6 +50,7 @@ class Budget:
     average_bits: float | None = None
     sensitivity: float | None = None
     accuracy_drop: float | None = None
+    sqnr_db: float | None = None
     minimize: str | None = None
     weight_bits: tuple[int, ...] = (8, 4, 2)
     activation_bits: tuple[int, ...] = (8,)
@@ -58,7 +60,7 @@ class Budget:
     evaluation: Any = None
 
     def __post_init__(self) -> None:
-        for name in ("latency_ms", "average_bits", "sensitivity", "accuracy_drop"):
+        for name in ("latency_ms", "average_bits", "sensitivity", "accuracy_drop", "sqnr_db"):
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and math.isfinite(value) and value >= 0):
@@ -74,11 +76,16 @@ class Budget:
             if not given or not set(given) <= set(bits):
                 remedy = f"give some of {', '.join(map(str, bits))}"
                 raise CompileError("BUDGET002", name, f"{given!r} are no choices of bits", remedy)
-        if self.minimize not in (None, "sensitivity") and self.accuracy_drop is None and self.sensitivity is None:
+        if self.minimize not in (None, "sensitivity") and not self.is_measured and self.sensitivity is None:
             problem = f"the least {self.minimize} is that of the fewest bits, whatever they cost in accuracy"
-            raise CompileError("BUDGET002", "minimize", problem, "say accuracy_drop or sensitivity as well")
-        if not any(getattr(self, f.name) is not None for f in fields(self)[:6]):
+            raise CompileError("BUDGET002", "minimize", problem, "say accuracy_drop, sqnr_db or sensitivity as well")
+        if not any(getattr(self, f.name) is not None for f in fields(self)[:7]):
             raise CompileError("BUDGET001", "budget", "there is no limit", 'say at least one, as in Budget(size="50%")')
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether what is lost has to be measured."""
+        return self.accuracy_drop is not None or self.sqnr_db is not None
 
     @property
     def goal(self) -> str:

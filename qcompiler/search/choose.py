@@ -24,11 +24,12 @@ from qcompiler.cost.table_cache import measured_table
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED, Array, Graph
 from qcompiler.pipeline import Settings, to_integer
+from qcompiler.report import sqnr_db
 from qcompiler.search.budget import Budget
 from qcompiler.search.evaluate import float_scores, integer_scores, score_distance, top1_drop
 from qcompiler.search.pareto import Curve, Point, check_sweep, evaluated, total_costs
 from qcompiler.search.problem import Latencies, Problem, formulate
-from qcompiler.search.search import RESOURCES, Choice, chosen_bits, limits_of, search
+from qcompiler.search.search import RESOURCES, Choice, Loss, chosen_bits, limits_of, search
 from qcompiler.sensitivity.analyze import sensitivities
 from qcompiler.sensitivity.table import SensitivityTable
 from qcompiler.targets.target import Target
@@ -47,10 +48,12 @@ def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target
     inputs, labels = _evaluation(graph, budget, samples)
     run = _Shipped(graph, settings, inputs)
 
-    def drop_of(bits: Mapping[str, int]) -> float:
-        return top1_drop(run.expected, run.scores(bits), labels, graph.name)
+    def loss_of(bits: Mapping[str, int]) -> Loss:
+        scores = run.scores(bits)
+        drop = None if budget.accuracy_drop is None else top1_drop(run.expected, scores, labels, graph.name)
+        return Loss(drop, sqnr_db(run.expected, scores))
 
-    choice = search(graph.name, problem, table, budget, drop_of)
+    choice = search(graph.name, problem, table, budget, loss_of)
     rival = uniform_rival(problem, budget, choice)
     if rival is None or score_distance(run.expected, run.scores(choice.bits)) <= score_distance(run.expected, run.scores(rival)):
         return choice
@@ -106,7 +109,7 @@ def uniform_rival(problem: Problem, budget: Budget, choice: Choice) -> dict[str,
 
     The estimate adds up what tensors do alone, before they are rounded as they ship: near one another, only a run can tell.
     """
-    if budget.goal != "sensitivity" or budget.accuracy_drop is not None:
+    if budget.goal != "sensitivity" or budget.is_measured:
         return None
     for weight_bits in sorted(budget.weight_bits, reverse=True):
         bits = uniform_bits(problem, weight_bits)
@@ -219,7 +222,8 @@ def choice_facts(graph: Graph, choice: Choice, budget: Budget) -> dict[str, Any]
         "status": allocation.status,
         "gap": allocation.gap,
         "solver": allocation.solver,
-        "measured drop %": choice.drop,
+        "measured drop %": choice.loss.drop,
+        "measured SQNR dB": choice.loss.sqnr_db,
         "seconds": {"sensitivity": choice.table.seconds, "solver": allocation.seconds},
         "layers": layers,
     }

@@ -1,6 +1,6 @@
 """From a budget to the bits of every tensor: sensitivities, measured costs, and the solver, in a row.
 
-Where the accuracy has a limit, a bisection over the limit on the sensitivity finds the least of what is to be minimized: every
+Where the accuracy or the SQNR has a limit, a bisection over the limit on the sensitivity finds the least of what is to be minimized: every
 candidate is rounded, quantized and run as it would ship.
 
 Errors: BUDGET003 nothing within the limits is accurate enough.
@@ -26,13 +26,29 @@ RESOURCES: Final = {"size": "weight_bytes", "latency": "latency_ns", "bops": "bo
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What a run lost: ``drop``, in percent, of the accuracy; ``sqnr_db`` of the first output. None where nobody asks for it."""
+
+    drop: float | None = None
+    sqnr_db: float | None = None
+
+    def excess(self, budget: Budget) -> str | None:
+        """What is beyond the limits, in words; None where nothing is."""
+        if budget.accuracy_drop is not None and self.drop is not None and self.drop > budget.accuracy_drop:
+            return f"the accuracy drops by {self.drop:.2f} %, more than {budget.accuracy_drop:g} %,"
+        if budget.sqnr_db is not None and self.sqnr_db is not None and self.sqnr_db < budget.sqnr_db:
+            return f"the SQNR is {self.sqnr_db:.2f} dB, less than {budget.sqnr_db:g} dB,"
+        return None
+
+
+@dataclass(frozen=True)
 class Choice:
     """``bits``: of weight constants and activation classes by name. The rest is what led there, for the report."""
 
     bits: Mapping[str, int]
     allocation: Allocation
     table: SensitivityTable
-    drop: float | None = None
+    loss: Loss = Loss()
 
 
 def limits_of(budget: Budget, problem: Problem) -> list[Limit]:
@@ -61,38 +77,39 @@ def chosen_bits(allocation: Allocation) -> dict[str, int]:
 
 
 def search(
-    name: str, problem: Problem, table: SensitivityTable, budget: Budget, drop_of: Callable[[Mapping[str, int]], float]
+    name: str, problem: Problem, table: SensitivityTable, budget: Budget, loss_of: Callable[[Mapping[str, int]], Loss]
 ) -> Choice:
-    """The bits within ``budget``; ``drop_of``: the measured drop, in percent, of a choice of bits. ``name``: the network's."""
+    """The bits within ``budget``; ``loss_of``: what is measured for a choice of bits. ``name``: the network's."""
     limits = limits_of(budget, problem)
     allocation = solve(problem, limits, budget.goal, name)
-    if budget.accuracy_drop is None:
-        return Choice(chosen_bits(allocation), allocation, table)
-    drop = drop_of(chosen_bits(allocation))
-    if drop <= budget.accuracy_drop:
-        return Choice(chosen_bits(allocation), allocation, table, drop)
-    least = solve(problem, limits, "sensitivity", name) if budget.goal != "sensitivity" else allocation
-    found = Choice(chosen_bits(least), least, table, drop if least is allocation else drop_of(chosen_bits(least)))
-    assert found.drop is not None
-    if found.drop > budget.accuracy_drop:
-        best = f"the accuracy drops by {found.drop:.2f} % with the best bits within the limits"
-        text = f"{best}, more than {budget.accuracy_drop:g} %"
-        raise CompileError("BUDGET003", name, text, "allow more bytes, time or drop")
+    bits = chosen_bits(allocation)
+    if not budget.is_measured:
+        return Choice(bits, allocation, table)
+    found = Choice(bits, allocation, table, loss_of(bits))
+    if found.loss.excess(budget) is None:
+        return found
+    if budget.goal != "sensitivity":
+        least = solve(problem, limits, "sensitivity", name)
+        found = Choice(chosen_bits(least), least, table, loss_of(chosen_bits(least)))
+    excess = found.loss.excess(budget)
+    if excess is not None:
+        text = f"{excess} with the best bits within the limits"
+        raise CompileError("BUDGET003", name, text, "allow more bytes, time or loss")
 
     def solved(limit: Limit) -> Allocation:
         return solve(problem, [*limits, limit], budget.goal, name)
 
-    return _bisected(found, allocation, solved, drop_of, budget.accuracy_drop)
+    return _bisected(found, allocation, solved, loss_of, budget)
 
 
 def _bisected(
     kept: Choice,
     cheapest: Allocation,
     solved: Callable[[Limit], Allocation],
-    drop_of: Callable[[Mapping[str, int]], float],
-    most: float,
+    loss_of: Callable[[Mapping[str, int]], Loss],
+    budget: Budget,
 ) -> Choice:
-    """Between ``kept``, which drops little enough, and ``cheapest``, which does not: the cheapest found that does."""
+    """Between ``kept``, which loses little enough, and ``cheapest``, which does not: the cheapest found that does."""
     low, high = (max(float(a.totals["sensitivity"]), SMALLEST) for a in (kept.allocation, cheapest))
     tried = {tuple(kept.bits.values()), tuple(chosen_bits(cheapest).values())}
     for _ in range(ROUNDS):
@@ -103,9 +120,9 @@ def _bisected(
             low = middle
             continue
         tried.add(tuple(bits.values()))
-        drop = drop_of(bits)
-        if drop <= most:
-            kept, low = replace(kept, bits=bits, allocation=allocation, drop=drop), middle
+        loss = loss_of(bits)
+        if loss.excess(budget) is None:
+            kept, low = replace(kept, bits=bits, allocation=allocation, loss=loss), middle
         else:
             high = middle
     return kept

@@ -51,7 +51,7 @@ def test_amounts(value: Any, expected: int | None) -> None:
         (
             {"size": "50%", "minimize": "latency"},
             "BUDGET002 at minimize\n  problem: the least latency is that of the fewest bits, whatever they cost in accuracy\n"
-            "  remedy:  say accuracy_drop or sensitivity as well",
+            "  remedy:  say accuracy_drop, sqnr_db or sensitivity as well",
         ),
     ],
 )

@@ -19,10 +19,11 @@ from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
 from qcompiler.search.choose import CLOSE, pinned, uniform_bits, uniform_rival
+from qcompiler.report import sqnr_db
 from qcompiler.search.evaluate import score_distance, top1_drop
 from qcompiler.search.pareto import total_costs
 from qcompiler.search.problem import Latencies, formulate, macs
-from qcompiler.search.search import Choice, limits_of, search
+from qcompiler.search.search import Choice, Loss, limits_of, search
 from qcompiler.sensitivity.analyze import sensitivities
 from qcompiler.targets.target import host_refusal, load_target
 from tests.tuning.networks import network, samples
@@ -63,15 +64,15 @@ def test_a_limit_on_the_size_holds_on_the_artifact_and_is_used(tmp_path: Path) -
 def searched(
     graph: Any,
     budget: qc.Budget,
-    drop_of: Callable[[Mapping[str, int]], float] = lambda bits: 0.0,
+    loss_of: Callable[[Mapping[str, int]], Loss] = lambda bits: Loss(),
     pins: Mapping[str, qc.Bits] | None = None,
     pairs: tuple[str, ...] = PAIRS,
 ) -> Choice:
-    """A search on a few samples, with drops that ``drop_of`` makes up."""
+    """A search on a few samples, with losses that ``loss_of`` makes up."""
     bits = budget.weight_bits
     table = sensitivities(graph, [samples()[: budget.samples]], budget.metric, weight_bits=bits, activation_bits=())
     problem = formulate(graph, table, bits, budget.activation_bits, pairs, pins or {})
-    return search(graph.name, problem, table, budget, drop_of)
+    return search(graph.name, problem, table, budget, loss_of)
 
 
 def test_the_best_of_all_assignments_is_chosen(calibrated: Any) -> None:
@@ -114,15 +115,14 @@ def drop_by_count(bits: Mapping[str, int]) -> float:
 def test_the_smallest_that_drops_little_enough(calibrated: Any) -> None:
     tried = []
 
-    def drop(bits: Mapping[str, int]) -> float:
+    def drop(bits: Mapping[str, int]) -> Loss:
         tried.append(drop_by_count(bits))
-        return tried[-1]
+        return Loss(tried[-1])
 
     sizes = []
     for most in (0.5, 1.3, 4.5, 100.0):
         found = searched(calibrated, qc.Budget(accuracy_drop=most, samples=16), drop)
-        assert found.drop is not None
-        assert found.drop == drop_by_count(found.bits) <= most
+        assert found.loss.drop == drop_by_count(found.bits) <= most
         sizes.append(found.allocation.totals["weight_bytes"])
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[-1]
@@ -131,12 +131,38 @@ def test_the_smallest_that_drops_little_enough(calibrated: Any) -> None:
 
 def test_a_drop_that_no_bits_keep_is_an_error(calibrated: Any) -> None:
     with pytest.raises(CompileError) as caught:
-        searched(calibrated, qc.Budget(accuracy_drop=0.5, samples=16), lambda bits: 3.0)
+        searched(calibrated, qc.Budget(accuracy_drop=0.5, samples=16), lambda bits: Loss(3.0))
     assert str(caught.value) == (
         "BUDGET003 at Network\n"
-        "  problem: the accuracy drops by 3.00 % with the best bits within the limits, more than 0.5 %\n"
-        "  remedy:  allow more bytes, time or drop"
+        "  problem: the accuracy drops by 3.00 %, more than 0.5 %, with the best bits within the limits\n"
+        "  remedy:  allow more bytes, time or loss"
     )
+
+
+def test_the_smallest_with_little_enough_noise(calibrated: Any) -> None:
+    def loss(bits: Mapping[str, int]) -> Loss:
+        return Loss(sqnr_db=40.0 - 5.0 * drop_by_count(bits))
+
+    sizes = []
+    for least in (38.0, 30.0, 10.0):
+        found = searched(calibrated, qc.Budget(sqnr_db=least, samples=16), loss)
+        assert found.loss.sqnr_db is not None
+        assert found.loss.sqnr_db >= least
+        sizes.append(found.allocation.totals["weight_bytes"])
+    assert sizes[0] > sizes[1] > sizes[2]
+    with pytest.raises(CompileError, match=r"the SQNR is 40.00 dB, less than 41 dB, with the best bits within the limits"):
+        searched(calibrated, qc.Budget(sqnr_db=41.0, samples=16), loss)
+
+
+def test_a_floor_on_the_sqnr_of_a_real_compilation() -> None:
+    budget = qc.Budget(sqnr_db=25.0, samples=16)
+    library = qc.compile(network(), calibration=samples(), budget=budget, target="native", progress=False)
+    facts = library.report().facts["search"]
+    with torch.no_grad():
+        expected = network()(torch.from_numpy(samples())).numpy()
+    assert sqnr_db(expected, library(samples())) == pytest.approx(facts["measured SQNR dB"], abs=0.05)
+    assert 25.0 <= facts["measured SQNR dB"] < 40.0
+    assert facts["totals"]["weight_bytes"] < 1488 / 2
 
 
 def test_average_bits_are_a_size(calibrated: Any) -> None:
@@ -176,12 +202,12 @@ def test_latencies_are_a_limit_of_the_whole_network(calibrated: Any) -> None:
     table = sensitivities(calibrated, [samples()[:16]], "mse", activation_bits=())
     problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {}, made_up_latencies(calibrated))
     budget = qc.Budget(latency_ms=0.0205)
-    choice = search(calibrated.name, problem, table, budget, lambda bits: 0.0)
+    choice = search(calibrated.name, problem, table, budget, lambda bits: Loss())
     weights = [choice.bits[name] for name in problem.weights]
     assert choice.allocation.totals["latency_ns"] == 500 + 1000 * sum(weights) <= 20500
     assert sum(weights) == 20
     with pytest.raises(CompileError) as caught:
-        search(calibrated.name, problem, table, qc.Budget(latency_ms=0.01), lambda bits: 0.0)
+        search(calibrated.name, problem, table, qc.Budget(latency_ms=0.01), lambda bits: Loss())
     assert str(caught.value) == (
         "ALLOC002 at Network\n"
         "  problem: no assignment keeps this limit:\n"
@@ -216,7 +242,7 @@ def test_uniform_bits_are_tried_where_the_estimate_cannot_tell(calibrated: Any) 
     budget = qc.Budget(size="50%", samples=16)
     table = sensitivities(calibrated, [samples()[:16]], weight_bits=(8, 4, 2), activation_bits=())
     problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {})
-    choice = search(calibrated.name, problem, table, budget, lambda bits: 0.0)
+    choice = search(calibrated.name, problem, table, budget, lambda bits: Loss())
     rival = uniform_rival(problem, budget, choice)
     fours = uniform_bits(problem, 4)
     far = total_costs(problem, fours)["sensitivity"] > CLOSE * float(choice.allocation.totals["sensitivity"])
