@@ -68,6 +68,7 @@ Observer = Annotated[
 Quality = Annotated[str, typer.Option(help="how weights are rounded: fast or good")]
 Size = Annotated[str | None, typer.Option(help="choose bits: at most so many bytes of weights, as in 50% (of 8 bits) or 1.5MiB")]
 LatencyMs = Annotated[float | None, typer.Option(help="choose bits: at most so many ms for a sample on one thread, as measured")]
+ActivationMemory = Annotated[str | None, typer.Option(help="refuse networks whose activations need more, as in '64 KiB'")]
 Bops = Annotated[str | None, typer.Option(help="choose bits: at most so many bit operations, as in 50% (of 8 bits)")]
 AccuracyDrop = Annotated[
     float | None, typer.Option(help="choose bits: at most so many percent of the calibration samples change their class")
@@ -113,6 +114,7 @@ class QuantizationOptions(CalibrationOptions):
     size: Size = None
     latency_ms: LatencyMs = None
     bops: Bops = None
+    activation_memory: ActivationMemory = None
     accuracy_drop: AccuracyDrop = None
     sqnr_db: SqnrDb = None
     minimize: Minimize = None
@@ -127,7 +129,17 @@ class QuantizationOptions(CalibrationOptions):
 
     def budget(self) -> Budget | None:
         """The budget that the options say; None where they say none."""
-        names = ("size", "latency_ms", "bops", "accuracy_drop", "sqnr_db", "minimize", "metric", "latency_table")
+        names = (
+            "size",
+            "latency_ms",
+            "bops",
+            "activation_memory",
+            "accuracy_drop",
+            "sqnr_db",
+            "minimize",
+            "metric",
+            "latency_table",
+        )
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
         if not said and not self.choose_activations:
             return None

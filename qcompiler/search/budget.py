@@ -3,7 +3,8 @@
 Amounts are numbers in the unit of their field's name, or text: "1.5 MiB", "200 kB", and for sizes and BOPS a share of the same at
 8 bits, "50%".
 
-Errors: BUDGET001 a limit cannot be understood, BUDGET002 a wish is none of those that there are.
+Errors: BUDGET001 a limit cannot be understood, BUDGET002 a wish is none of those that there are. (BUDGET003, BUDGET004: what was
+wished for cannot be had, see ``search.py`` and ``choose.py``.)
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Budget:
     ``size``: bytes of packed weight codes, or a share of the same at 8 bits. ``latency_ms``: of one sample on one thread of this
     machine, as measured kernels add up, or as ``latency_table`` (a file of ``qcompiler profile``) says for another. ``bops``:
     multiply-accumulates times weight bits times input bits, or a share of the same at 8 bits. ``average_bits``: of all weights.
+    ``activation_memory``: bytes of the workspace for one sample, by the memory plan. It is the same whatever the bits, since
+    activations of 4 bits are stored one to a byte: a network that needs more is refused, BUDGET004.
     ``sensitivity``: the most that is added to the loss's estimate, in the metric's units.
 
     ``accuracy_drop``: measured, in percent of the samples of ``evaluation``: what top-1 loses, where there are labels, otherwise
@@ -48,6 +51,7 @@ class Budget:
     latency_ms: float | None = None
     bops: Amount | None = None
     average_bits: float | None = None
+    activation_memory: Amount | None = None
     sensitivity: float | None = None
     accuracy_drop: float | None = None
     sqnr_db: float | None = None
@@ -65,7 +69,7 @@ class Budget:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and math.isfinite(value) and value >= 0):
                 raise CompileError("BUDGET001", name, f"{value!r} is no limit", "give a number that is not negative")
-        for name in ("size", "bops"):
+        for name in ("size", "bops", "activation_memory"):
             amount(name, getattr(self, name), 1)
         for name, legal in (("minimize", (None, *OBJECTIVES)), ("metric", (None, *METRICS))):
             if getattr(self, name) not in legal:
@@ -79,7 +83,7 @@ class Budget:
         if self.minimize not in (None, "sensitivity") and not self.is_measured and self.sensitivity is None:
             problem = f"the least {self.minimize} is that of the fewest bits, whatever they cost in accuracy"
             raise CompileError("BUDGET002", "minimize", problem, "say accuracy_drop, sqnr_db or sensitivity as well")
-        if not any(getattr(self, f.name) is not None for f in fields(self)[:7]):
+        if not any(getattr(self, f.name) is not None for f in fields(self)[:8]):
             raise CompileError("BUDGET001", "budget", "there is no limit", 'say at least one, as in Budget(size="50%")')
 
     @property
@@ -92,7 +96,7 @@ class Budget:
         """What is minimized."""
         if self.minimize is not None:
             return self.minimize
-        costs = (self.size, self.latency_ms, self.bops, self.average_bits)
+        costs = (self.size, self.latency_ms, self.bops, self.average_bits, self.activation_memory)
         return "size" if all(cost is None for cost in costs) else "sensitivity"
 
 

@@ -2,6 +2,8 @@
 
 It runs the very passes of the pipeline: the graph up to its ranges first, then from allocation on, once for every candidate whose
 accuracy is to be measured.
+
+Errors: SEARCH002 no samples, SEARCH003 labels that do not fit, BUDGET004 the activations need more memory than they may.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Any, Final
 import numpy as np
 
 from qcompiler.allocate import Allocation, allocate, pareto
-from qcompiler.calibrate import batches
+from qcompiler.backend.lower import plan_steps
+from qcompiler.calibrate import FirstSamples, batches
 from qcompiler.cost.candidates import candidates
 from qcompiler.cost.latency_costs import latency_costs
 from qcompiler.cost.latency_table import LatencyTable
@@ -25,7 +28,7 @@ from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED, Array, Graph
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.report import sqnr_db
-from qcompiler.search.budget import Budget
+from qcompiler.search.budget import Budget, amount
 from qcompiler.search.evaluate import float_scores, integer_scores, score_distance, top1_drop
 from qcompiler.search.pareto import Curve, Point, check_sweep, evaluated, total_costs
 from qcompiler.search.problem import Latencies, Problem, formulate
@@ -43,6 +46,7 @@ CLOSE: Final = 4.0
 
 def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Choice:
     """The bits of a calibrated graph within ``budget``; SEARCH002 where there are no samples to judge by."""
+    _check_memory(graph, settings, budget, input_layout)
     samples = _samples(graph, settings)
     problem, table = _problem(graph, settings, budget, target, input_layout, budget.latency_ms is not None)
     inputs, labels = _evaluation(graph, budget, samples)
@@ -81,6 +85,7 @@ class _Shipped:
 def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, by: str, points: int) -> Curve:
     """The curve of a calibrated graph from the least ``by`` to the least sensitivity; the solver gives ``points`` at most."""
     check_sweep(by, points)
+    _check_memory(graph, settings, budget, input_layout)
     samples = _samples(graph, settings)
     problem, _ = _problem(graph, settings, budget, target, input_layout, by == "latency")
     inputs, _ = _evaluation(graph, budget, samples)
@@ -146,6 +151,18 @@ def _samples(graph: Graph, settings: Settings) -> list[Array]:
         problem = "bits are chosen by what they do to samples, and there are none"
         raise CompileError("SEARCH002", graph.name, problem, "pass calibration data, or say bits= instead of budget=")
     return settings.samples.inputs
+
+
+def _check_memory(graph: Graph, settings: Settings, budget: Budget, input_layout: str) -> None:
+    """BUDGET004 where the memory plan needs more than the budget has: no choice of bits changes it."""
+    if budget.activation_memory is None:
+        return
+    plain = replace(settings, quality="fast", samples=FirstSamples(), calibration=None, progress=None)
+    needed = plan_steps(to_integer(graph, plain), 1, input_layout).workspace_bytes
+    most = amount("activation_memory", budget.activation_memory, needed)
+    if most is not None and needed > most:
+        text = f"the memory plan needs {needed:,} bytes for activations, more than {most:,}, whatever the bits of layers"
+        raise CompileError("BUDGET004", graph.name, text, "allow more, or take a smaller model or input")
 
 
 def _problem(

@@ -165,6 +165,21 @@ def test_a_floor_on_the_sqnr_of_a_real_compilation() -> None:
     assert facts["totals"]["weight_bytes"] < 1488 / 2
 
 
+def test_activations_that_need_more_memory_than_there_is() -> None:
+    """The limit is the workspace of the built library to the byte; more than that is refused before anything is measured."""
+    given: dict[str, Any] = {"calibration": samples(), "target": "native", "progress": False}
+    needed = qc.compile(network(), **given).description["workspace_bytes"]
+    library = qc.compile(network(), budget=qc.Budget(size="60%", activation_memory=needed, samples=16), **given)
+    assert library.description["workspace_bytes"] == needed
+    with pytest.raises(CompileError) as caught:
+        qc.compile(network(), budget=qc.Budget(size="60%", activation_memory=needed - 1), **given)
+    assert str(caught.value) == (
+        "BUDGET004 at network\n"
+        f"  problem: the memory plan needs {needed:,} bytes for activations, more than {needed - 1:,}, whatever the bits of layers\n"
+        "  remedy:  allow more, or take a smaller model or input"
+    )
+
+
 def test_average_bits_are_a_size(calibrated: Any) -> None:
     table = sensitivities(calibrated, [samples()[:4]], "mse", activation_bits=())
     problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {})
