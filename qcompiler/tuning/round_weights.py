@@ -5,7 +5,8 @@ Rounding every weight to its nearest code is the worst of the simple ways below 
 
 - "fast": nearest codes of the scales with the least squared error (``passes.weight_codes``), corrected biases;
 - "good": where a weight has fewer than 8 bits, all of them in closed form, layer by layer, on calibration samples
-  (``tuning.gptq``). Networks of 8 bits alone gain little by it (ResNet-8: 2 dB, 0.03 points), and not what it takes.
+  (``tuning.gptq``). Networks of 8 bits alone gain little by it (ResNet-8: 2 dB, 0.03 points), and not what it takes;
+- "best": on top of that, roundings, biases and steps are learned block by block (``tuning.reconstruct``), which takes minutes.
 
 Before:
     const %w: f32[4,4] bits=4 = ...
@@ -25,7 +26,7 @@ from qcompiler.calibrate import FirstSamples
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.progress import Progress
 
-QUALITIES: Final = ("fast", "good")
+QUALITIES: Final = ("fast", "good", "best")
 LIVE_BYTES: Final = 1 << 29
 """Of float values that are alive at once while weights are rounded: what limits the number of samples."""
 
@@ -57,4 +58,8 @@ class RoundWeights:
         inputs = self.samples.first(samples_within(graph, LIVE_BYTES))
         simulated = SimulatedGraph(graph)
         round_in_order(simulated, inputs, self.progress)
+        if self.quality == "best":
+            from qcompiler.tuning.reconstruct import Reconstruction
+
+            Reconstruction()(simulated, inputs, self.progress)
         return simulated.to_graph()

@@ -10,7 +10,7 @@ scales by output channel, the biases and the activations' scales; :meth:`Simulat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -25,11 +25,15 @@ from qcompiler.passes.activation_codes import WIDE_BITS, Codes, affine_codes, ch
 from qcompiler.passes.correct_bias import stays_accumulator
 from qcompiler.passes.weight_codes import channel_scales, code_limits
 from qcompiler.tuning.quantizers import to_codes
+from qcompiler.tuning.soft_rounding import SoftRounding
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SMALLEST_SCALE: Final = 1e-8
+
+Rounding = Callable[[str, "Tensor"], "Tensor"]
+"""From a value's name and what was computed for it to what its readers get."""
 
 
 class WeightQuantizer(torch.nn.Module):
@@ -43,10 +47,27 @@ class WeightQuantizer(torch.nn.Module):
         shape = (-1, *[1] * (constant.data.ndim - 1))
         self.weight = torch.nn.Parameter(torch.from_numpy(constant.data.copy()))
         self.scale = torch.nn.Parameter(torch.from_numpy(scale.astype(np.float32)).reshape(shape))
+        self.soft: SoftRounding | None = None
 
     def forward(self) -> Tensor:
-        """The weights as their codes represent them."""
+        """The weights as their codes represent them; between codes while it is being decided which ones to take."""
+        if self.soft is not None:
+            return cast("Tensor", self.soft())
         return to_codes(self.weight, self.scale.clamp(min=SMALLEST_SCALE), 0, self.low, self.high)
+
+    def soften(self, exact: Tensor) -> SoftRounding:
+        """From now on, every weight lies between its present code and the next one on the side of ``exact``."""
+        scale = self.scale.detach().clamp(min=SMALLEST_SCALE)
+        codes = torch.floor(self.weight.detach() / scale + 0.5).clamp(self.low, self.high)
+        self.soft = SoftRounding(exact, codes, scale, self.low, self.high)
+        return self.soft
+
+    @torch.no_grad()
+    def harden(self) -> None:
+        """Take the codes that were decided on."""
+        if self.soft is not None:
+            self.weight.copy_(self.soft.decided() * self.soft.scale)
+            self.soft = None
 
     def rounded(self) -> tuple[Array, Array]:
         """The weights as their codes represent them, float32, and their scales, float64[O]."""
@@ -112,6 +133,7 @@ class SimulatedGraph(torch.nn.Module):
             self.biases.append(torch.nn.Parameter(torch.from_numpy(bias.copy())))
         self.fixed = {c.name: torch.from_numpy(c.data.copy()) for c in graph.constants if c.name not in self.weight_of}
         self.last = last_reads(graph)
+        self.position = {node.output.name: index for index, node in enumerate(graph.nodes)}
 
     def quantizer(self, name: str) -> ActivationQuantizer | None:
         """The quantizer of the value ``name``; None where it is not rounded."""
@@ -141,24 +163,28 @@ class SimulatedGraph(torch.nn.Module):
             return [values[node.inputs[0]], self.weight(node)(), self.bias(node)]
         return [values[name] if name in values else self.fixed[name] for name in node.inputs]
 
-    def enter(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The rounded inputs by their names."""
-        values = {}
-        for value, x in zip(self.graph.inputs, inputs, strict=True):
-            quantizer = self.quantizer(value.name)
-            values[value.name] = x if quantizer is None else quantizer(x)
-        return values
+    def rounded(self, name: str, x: Tensor) -> Tensor:
+        """``x`` as the codes of the value ``name`` represent it; ``x`` itself where it is not rounded."""
+        quantizer = self.quantizer(name)
+        return x if quantizer is None else quantizer(x)
 
-    def forward(self, *inputs: Tensor) -> Any:
-        values = self.enter(inputs)
-        for index, node in enumerate(self.graph.nodes):
+    def run(self, nodes: Sequence[Node], values: dict[str, Tensor], rounding: Rounding | None = None) -> None:
+        """Put what ``nodes`` give into ``values``, and take out what nothing further down reads.
+
+        ``rounding``: what to do in place of :meth:`rounded`.
+        """
+        rounding = rounding or self.rounded
+        for node in nodes:
             name = node.output.name
-            result = OPERATORS[node.op].run_float(node, self.operands(node, values))
-            quantizer = self.quantizer(name)
-            values[name] = result if quantizer is None else quantizer(result)
+            values[name] = rounding(name, OPERATORS[node.op].run_float(node, self.operands(node, values)))
             for read in node.inputs:
-                if self.last[read] <= index:
+                if self.last[read] <= self.position[name]:
                     values.pop(read, None)
+
+    def forward(self, *inputs: Tensor, rounding: Rounding | None = None) -> Any:
+        given = zip(self.graph.inputs, inputs, strict=True)
+        values = {value.name: (rounding or self.rounded)(value.name, x) for value, x in given}
+        self.run(self.graph.nodes, values, rounding)
         outputs = [values[name] for name in self.graph.outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
