@@ -12,7 +12,7 @@ from qcompiler.bits import Bits
 from qcompiler.errors import CompileError, InternalError, QCompilerError
 
 if TYPE_CHECKING:
-    from qcompiler.api import build, compile, export_onnx, pareto
+    from qcompiler.api import build, compile, export_onnx, fine_tune, pareto, trainable
     from qcompiler.backend.library import Library
     from qcompiler.samples.image_folder import ImageFolder
     from qcompiler.search.budget import Budget
@@ -28,7 +28,9 @@ __all__ = [
     "build",
     "compile",
     "export_onnx",
+    "fine_tune",
     "pareto",
+    "trainable",
 ]
 
 _HOMES = {
@@ -36,6 +38,8 @@ _HOMES = {
     "build": "qcompiler.api",
     "compile": "qcompiler.api",
     "export_onnx": "qcompiler.api",
+    "fine_tune": "qcompiler.api",
+    "trainable": "qcompiler.api",
     "pareto": "qcompiler.api",
     "ImageFolder": "qcompiler.samples.image_folder",
     "Library": "qcompiler.backend.library",

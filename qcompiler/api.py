@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from qcompiler.importers.builder import ImportedModel
     from qcompiler.search.pareto import Curve
     from qcompiler.targets.target import Target
+    from qcompiler.training.module import TrainableModel
+    from qcompiler.training.train import Loss
 
+RATE: Final = 0.3
+"""Of fine-tuning, see ``qcompiler.training.module``."""
 REPORT_SAMPLES: Final = 4
 """Calibration samples on which the report's errors are measured: the reference is exact, not fast."""
 
@@ -54,7 +58,7 @@ class Options:
     ``observer``: how calibration chooses ranges: "minmax", "moving-average", "percentile", "mse" or "entropy" for every tensor,
     or a dict by kind of tensor and by patterns over layer names, see ``qcompiler.observers.choice``; by default "minmax" for
     inputs and "mse" for the rest.
-    ``quality``: how much is done for the accuracy of few bits: "fast" or "good", see ``qcompiler.tuning.round_weights``.
+    ``quality``: how much is done for the accuracy of few bits: "fast", "good" or "best", see ``qcompiler.tuning.round_weights``.
     ``output_bits``: 8, 16 or 32 bits for network outputs.
     ``batch_tile``: samples that kernels work on at once; any batch size can be run whatever the tile.
     ``input_layout``: "NCHW", or "NHWC" if the caller has images with the channels last.
@@ -168,6 +172,54 @@ def pareto(model: Any, example_inputs: Any = None, *, by: str = "size", points: 
         passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
         calibrated = to_calibrated(graph, passing, lambda *_: progress.advance("passes"))
         return sweep(calibrated, passing, settings.budget or Budget(size="100%"), target, settings.input_layout, by, points)
+
+
+def trainable(model: Any, example_inputs: Any = None, **options: Any) -> TrainableModel:
+    """``model``, quantized, as a torch module to train in a loop of one's own; see ``qcompiler.training.module``.
+
+    ``model``, ``example_inputs`` and options as for :func:`compile`; the parameters begin as what ``quality`` gives on the
+    calibration samples. ``compile(module)`` and ``build(module, ...)`` compile what it has become. Raises CompileError with what
+    to change.
+    """
+    from qcompiler.targets.target import load_target
+    from qcompiler.training.module import TrainableModel
+
+    settings = read_options(options)
+    with progress_bars(settings.progress) as progress:
+        progress.advance("import", 0)
+        imported, graph, calibration = import_model(model, example_inputs, settings, progress)
+        passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
+        allocated: dict[Stage, Graph] = {}
+        _quantized(graph, passing, settings, load_target(settings.target), lambda _, g: allocated.update({g.stage: g}))
+        return TrainableModel(allocated[Stage.ALLOCATED], allocated[Stage.CALIBRATED], passing, imported)
+
+
+def fine_tune(
+    model: Any,
+    data: Any,
+    example_inputs: Any = None,
+    *,
+    epochs: int = 3,
+    loss: Loss | None = None,
+    rate: float = RATE,
+    seed: int = 0,
+    **options: Any,
+) -> TrainableModel:
+    """Train ``model`` as the integer network that it becomes, with straight-through gradients and learned steps.
+
+    ``model``: what :func:`trainable` takes, with options as there, or what it gave. ``data``: arrays ``(inputs, labels)`` or
+    ``inputs``, or an iterable of batches such as a ``DataLoader``, see ``qcompiler.training.data``. ``loss``: of the outputs,
+    those of the float model, and the labels or None; by default the KL divergence from the float model, and the cross entropy
+    of labels. ``rate`` multiplies all learning rates. The module that it gives can be compiled, or trained further.
+    Raises CompileError with what to change.
+    """
+    from qcompiler.training.module import TrainableModel
+    from qcompiler.training.train import train
+
+    module = model if isinstance(model, TrainableModel) else trainable(model, example_inputs, **options)
+    with progress_bars(read_options(options).progress) as progress:
+        module.history += train(module, data, epochs, loss, rate, seed, progress)
+    return module
 
 
 def read_options(options: Mapping[str, Any]) -> Options:
@@ -312,7 +364,9 @@ def load_graph(model: Any, example_inputs: Any) -> ImportedModel:
         return ImportedModel(model)
     if isinstance(model, str | Path) and Path(model).suffix == ".qir":
         return ImportedModel(read_dump(Path(model)))
-    return load_model(model, example_inputs)
+    from qcompiler.training.module import TrainableModel
+
+    return model.imported() if isinstance(model, TrainableModel) else load_model(model, example_inputs)
 
 
 def parse_bits(bits: BitsWish | None) -> dict[str, Bits]:
@@ -331,8 +385,8 @@ def identifier(name: str) -> str:
 
 
 def _needs_example(model: Any) -> bool:
-    """Whether ``model`` is an nn.Module, which says nothing about its inputs' shapes."""
-    return hasattr(model, "named_modules") and callable(model)
+    """Whether ``model`` is an nn.Module (not one that was made of a graph), which says nothing about its inputs' shapes."""
+    return hasattr(model, "named_modules") and callable(model) and not hasattr(model, "to_graph")
 
 
 def required_inputs(model: Any) -> int | None:

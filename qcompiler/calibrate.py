@@ -66,6 +66,11 @@ def batches(graph: Graph, data: Any) -> Iterator[list[torch.Tensor]]:
         raise _error("CALIB002", "the calibration data has no samples", "pass at least one sample; 64 to 512 are enough")
 
 
+def input_tensors(graph: Graph, item: Any) -> list[torch.Tensor]:
+    """One batch in any of the forms that calibration takes, as float32 tensors in the order of the graph's inputs, checked."""
+    return [_tensor(value, part, 0) for value, part in zip(graph.inputs, _parts(graph, item), strict=True)]
+
+
 def _parts(graph: Graph, item: Any) -> list[Any]:
     """What ``item`` has for each input: arrays or tensors with the batch in front, equally many samples, nothing copied."""
     names = [v.name for v in graph.inputs]

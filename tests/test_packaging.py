@@ -29,7 +29,7 @@ LAYERS: Final = (
     ("sensitivity", "tuning"),
     ("backend", "pipeline", "exporters"),
     ("cost", "distill"),
-    ("search",),
+    ("search", "training"),
     ("api",),
     ("cli",),
 )

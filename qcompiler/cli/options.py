@@ -65,7 +65,7 @@ Observer = Annotated[
         "KIND=NAME for input, activation, output or a pattern over layer names; may be repeated"
     ),
 ]
-Quality = Annotated[str, typer.Option(help="how weights are rounded: fast or good")]
+Quality = Annotated[str, typer.Option(help="how weights are rounded: fast, good or best")]
 Size = Annotated[str | None, typer.Option(help="choose bits: at most so many bytes of weights, as in 50% (of 8 bits) or 1.5MiB")]
 LatencyMs = Annotated[float | None, typer.Option(help="choose bits: at most so many ms for a sample on one thread, as measured")]
 ActivationMemory = Annotated[str | None, typer.Option(help="refuse networks whose activations need more, as in '64 KiB'")]

@@ -31,7 +31,8 @@ class Point:
     """One assignment: bytes of packed weight codes, bit operations, estimated sensitivity, and what is measured.
 
     ``agreement``: percent of samples that keep the float model's class, None where outputs are no scores; ``sqnr_db``: of the
-    first output, ``distance``: see ``evaluate.score_distance``. ``latency_ms``: predicted, None where no kernels were measured. ``bits``: of weights and input, by layer.
+    first output, ``distance``: see ``evaluate.score_distance``. ``latency_ms``: predicted, None where no kernels were measured.
+    ``bits``: of weights and input, by layer.
     """
 
     weight_bytes: int

@@ -1,7 +1,7 @@
 """From a budget to the bits of every tensor: sensitivities, measured costs, and the solver, in a row.
 
-Where the accuracy or the SQNR has a limit, a bisection over the limit on the sensitivity finds the least of what is to be minimized: every
-candidate is rounded, quantized and run as it would ship.
+Where the accuracy or the SQNR has a limit, a bisection over the limit on the sensitivity finds the least of what is to be
+minimized: every candidate is rounded, quantized and run as it would ship.
 
 Errors: BUDGET003 nothing within the limits is accurate enough.
 """

@@ -18,8 +18,8 @@ from qcompiler.ir.graph import WEIGHTED
 from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
-from qcompiler.search.choose import CLOSE, pinned, uniform_bits, uniform_rival
 from qcompiler.report import sqnr_db
+from qcompiler.search.choose import CLOSE, pinned, uniform_bits, uniform_rival
 from qcompiler.search.evaluate import score_distance, top1_drop
 from qcompiler.search.pareto import total_costs
 from qcompiler.search.problem import Latencies, formulate, macs
