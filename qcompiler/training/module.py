@@ -73,7 +73,7 @@ class TrainableModel(torch.nn.Module):
         """Parameters with learning rates for an optimizer whose steps have the size of the rate, such as Adam.
 
         ``rate`` multiplies the rates of all: at 1, a step moves a weight by at most 5 % of the distance of two codes, the
-        distance itself by 0.1 %, a bias by 2 % of the distance of two codes of the layer's result.
+        distance itself by 0.5 %, a bias by 2 % of the distance of two codes of the layer's result.
         """
         return parameter_groups(self.simulated, self.simulated.graph.nodes, rate)
 

@@ -31,12 +31,7 @@ Run = dict[str, Stored]
 def round_in_order(simulated: SimulatedGraph, samples: list[Array], progress: Progress | None = None) -> None:
     """Set weights, scales and biases of ``simulated`` for ``samples``, one float32 array ``[S, ...]`` for each input."""
     graph = simulated.graph
-    exact: Run = {}
-    rounded: Run = {}
-    for value, x in zip(graph.inputs, samples, strict=True):
-        chunks = torch.split(torch.from_numpy(x), CHUNK)
-        exact[value.name] = Stored(chunks)
-        rounded[value.name] = Stored.of(chunks, simulated.quantizer(value.name))
+    exact, rounded = entered(simulated, samples)
     last = last_reads(graph)
     for index, node in enumerate(graph.nodes):
         name = node.output.name
@@ -51,6 +46,17 @@ def round_in_order(simulated: SimulatedGraph, samples: list[Array], progress: Pr
             if last[read] <= index:
                 exact.pop(read, None)
                 rounded.pop(read, None)
+
+
+def entered(simulated: SimulatedGraph, samples: list[Array]) -> tuple[Run, Run]:
+    """The network's inputs in chunks, exact and rounded."""
+    exact: Run = {}
+    rounded: Run = {}
+    for value, x in zip(simulated.graph.inputs, samples, strict=True):
+        chunks = torch.split(torch.from_numpy(x), CHUNK)
+        exact[value.name] = Stored(chunks)
+        rounded[value.name] = Stored.of(chunks, simulated.quantizer(value.name))
+    return exact, rounded
 
 
 def node_results(node: Node, run: Run, fixed: Mapping[str, Tensor]) -> Iterator[Tensor]:

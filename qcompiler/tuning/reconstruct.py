@@ -6,7 +6,8 @@ learned, half of the elements of every activation are left unrounded, another ha
 learned with it: ranges that were calibrated on the float model are adapted to the rounded weights.
 
 A quarter of the samples is held out: a block whose error on them did not fall stays as it was. Few steps at high rates make
-things worse (ResNet-20 w2a8: 200 steps with 5 times the rate cost 1.8 dB before blocks were checked), so rates are low.
+things worse (ResNet-20 w2a8: 200 steps with 5 times the rate of roundings cost 1.8 dB, before blocks were checked), so rates are
+low.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from qcompiler.ir.graph import Array
 from qcompiler.ops.table import OPERATORS
 from qcompiler.progress import Progress
 from qcompiler.tuning.blocks import Block, blocks
-from qcompiler.tuning.closed_form import CHUNK, Run, is_shared
+from qcompiler.tuning.closed_form import Run, entered, is_shared
 from qcompiler.tuning.rates import parameter_groups
 from qcompiler.tuning.simulation import SimulatedGraph
 from qcompiler.tuning.stored import Stored
@@ -61,12 +62,7 @@ class Reconstruction:
         graph = simulated.graph
         generator = torch.Generator().manual_seed(self.seed)
         constants = {c.name: torch.from_numpy(c.data.copy()) for c in graph.constants}
-        exact: Run = {}
-        rounded: Run = {}
-        for value, x in zip(graph.inputs, samples, strict=True):
-            chunks = torch.split(torch.from_numpy(x), CHUNK)
-            exact[value.name] = Stored(chunks)
-            rounded[value.name] = Stored.of(chunks, simulated.quantizer(value.name))
+        exact, rounded = entered(simulated, samples)
         parts = blocks(graph)
         for block in parts:
             exact.update(_float_outputs(block, exact, constants))
