@@ -96,8 +96,9 @@ class Budget:
         """What is minimized."""
         if self.minimize is not None:
             return self.minimize
-        costs = (self.size, self.latency_ms, self.bops, self.average_bits, self.activation_memory)
-        return "size" if all(cost is None for cost in costs) else "sensitivity"
+        costs = (self.size, self.latency_ms, self.bops, self.average_bits)
+        loses = self.is_measured or self.sensitivity is not None
+        return "size" if loses and all(cost is None for cost in costs) else "sensitivity"
 
 
 def amount(name: str, value: Amount | None, whole: int) -> int | None:

@@ -63,5 +63,7 @@ def test_errors(options: dict[str, Any], text: str) -> None:
 
 def test_size_is_minimized_where_only_the_drop_is_limited() -> None:
     assert Budget(accuracy_drop=1.0).goal == "size"
+    assert Budget(sqnr_db=20.0, activation_memory="64 KiB").goal == "size"
+    assert Budget(activation_memory="64 KiB").goal == "sensitivity"
     assert Budget(accuracy_drop=1.0, size="50%").goal == "sensitivity"
     assert Budget(accuracy_drop=1.0, minimize="bops").goal == "bops"
