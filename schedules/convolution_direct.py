@@ -147,7 +147,7 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
     if converted:
         for most_blocks in (32, 2, 1):
             attempt = _tiles(replace(whole, most_blocks=most_blocks), instruction)
-            if all(tile.scratch_bytes + tile.blocks * unpacked_bytes <= _STACK_BYTES for _, _, tile in attempt):
+            if sum(tile.scratch_bytes + tile.blocks * unpacked_bytes for _, _, tile in attempt) <= _STACK_BYTES:
                 parts = attempt
                 break
         else:

@@ -1,117 +1,64 @@
-"""Latency of our libraries beside ONNX Runtime: batch 1, one thread, one core, runs interleaved in one process.
+"""Latency of our libraries beside OpenVINO, ONNX Runtime, ExecuTorch and LiteRT, on the same float models.
 
-ONNX Runtime's int8 model is static QDQ, weights per channel, activations unsigned and weights signed bytes, after its own
-pre-processing. Both take and give float; of our library the integer entry is timed too. Run from the repository's root:
+For every model, batch size and number of threads one process, pinned to as many cores, in which all engines take turns. All take
+and give float; of our libraries the integer entry is timed too. From the repository's root, with QC_DATA naming the folder of
+models and data, after ``pip install -e '.[test,benchmark]'``:
 
     python -m examples.benchmarks.latency
+    python -m examples.benchmarks.latency --model resnet50 --batch 8 --threads 2
+
+LiteRT needs files that are made in an environment of its own, see :mod:`examples.benchmarks.export_tflite`.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import numpy as np
-import onnx
-import onnxruntime
-import torch
 import typer
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.console import Console
 from rich.table import Table
 
-import qcompiler as qc
-from qcompiler.codes import quantize
-from tests.real_models import NAMES, Array, calibration_images, load_real_model
+from examples.benchmarks.cases import MODELS, Case
+from examples.benchmarks.engines import ENGINES, PACKAGES, PEERS, Setup, ours
+from examples.benchmarks.machine import cores, environment, peak_macs
 
-CALIBRATION_SAMPLES = 64
-BLOCK_SECONDS = 0.02  # an engine runs for about so long before the next has its turn: caches are as warm as in use
-OURS, OURS_FLOAT, THEIRS, THEIRS_FLOAT = "ours, codes", "ours, float in and out", "ONNX Runtime int8", "ONNX Runtime fp32"
+BLOCK_SECONDS: Final = 0.02
+"""An engine runs for about so long before the next has its turn: caches are as warm as in use."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One engine on one model. Milliseconds; ``cosine`` is the similarity of its outputs with the float model's."""
+    """One engine. Milliseconds for a batch; ``cosine``: of its outputs with the float model's; MACs are of one sample."""
 
     model: str
+    batch: int
+    threads: int
     engine: str
     runs: int
     median_ms: float
     minimum_ms: float
     cosine: float
+    macs: int
+    peak: float | None  # MACs per second of all threads' cores
+
+    @property
+    def rate(self) -> float:
+        """MACs per second."""
+        return self.macs * self.batch / (self.median_ms * 1e-3)
 
 
-class Samples(CalibrationDataReader):
-    """Calibration images one by one, as ONNX Runtime wants them."""
-
-    def __init__(self, name: str, images: Array) -> None:
-        self.items: Iterator[dict[str, Array]] = iter([{name: image[None]} for image in images])
-
-    def get_next(self) -> dict[str, Array] | None:
-        return next(self.items, None)
-
-
-def onnx_file(model: Any, example: Array, folder: Path) -> Path:
-    """The model as an ONNX file of batch 1."""
-    path = folder / "float.onnx"
-    if isinstance(model, torch.nn.Module):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(model, (torch.from_numpy(example),), path, dynamo=False, opset_version=17)
-        return path
-    proto = onnx.load(model)
-    for port in (*proto.graph.input, *proto.graph.output):
-        port.type.tensor_type.shape.dim[0].ClearField("dim_param")
-        port.type.tensor_type.shape.dim[0].dim_value = 1
-    onnx.save(proto, path)
-    return path
-
-
-def quantized_onnx(path: Path, calibration: Array, folder: Path) -> Path:
-    """ONNX Runtime's int8 model, made as its documentation says."""
-    prepared, quantized = folder / "prepared.onnx", folder / "int8.onnx"
-    try:
-        quant_pre_process(path, prepared)
-    except Exception as error:
-        print(f"symbolic shape inference failed ({error}); going on without it", file=sys.stderr)
-        quant_pre_process(path, prepared, skip_symbolic_shape=True)
-    input_name = onnx.load(prepared).graph.input[0].name
-    quantize_static(
-        prepared,
-        quantized,
-        Samples(input_name, calibration),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
-    return quantized
-
-
-def session(path: Path) -> Callable[[Array], Array]:
-    """A function that runs an ONNX file on one thread with all optimizations."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = made.get_inputs()[0].name
-    return lambda x: made.run(None, {name: x})[0]
-
-
-def interleaved(engines: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+def interleaved(engines: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
     """Milliseconds of every run of every engine; they take turns (A B C A B C ...) until ``seconds`` are over."""
     times: dict[str, list[float]] = {name: [] for name in engines}
     block = {}
@@ -130,69 +77,102 @@ def interleaved(engines: dict[str, Callable[[], object]], seconds: float) -> dic
     return times
 
 
-def cosine(a: Array, b: Array) -> float:
+def cosine(a: Any, b: Any) -> float:
     """Cosine similarity of two arrays taken as vectors."""
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
-def measure(name: str, data: Path, target: str, seconds: float) -> list[Timing]:
-    """All engines on one model."""
-    real = load_real_model(name, data)
-    calibration = calibration_images(name, data, CALIBRATION_SAMPLES).floats()
-    library = qc.compile(real.model, calibration=calibration, target=target)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        path = onnx_file(real.model, calibration[:1], folder)
-        theirs, theirs_float = session(quantized_onnx(path, calibration, folder)), session(path)
-    x = calibration[:1]
-    port = library.inputs[0]
-    codes = quantize(x, port.scale, port.zero, 0, (1 << port.bits) - 1, port.dtype)
-    times = interleaved(
-        {
-            OURS: lambda: library.run_int(codes),
-            THEIRS: lambda: theirs(x),
-            OURS_FLOAT: lambda: library(x),
-            THEIRS_FLOAT: lambda: theirs_float(x),
-        },
-        seconds,
+def measure(setup: Setup, without: frozenset[str], seconds: float, report: Connection) -> None:
+    """Time all engines on one case in this process; tells ``report`` the name of each before it is made, then the timings."""
+    chosen = cores(setup.threads)
+    os.sched_setaffinity(0, chosen)
+    engines = {}
+    for name, make in ENGINES.items():
+        if name in without:
+            continue
+        report.send(name)
+        try:
+            engine = make(setup)
+            engine.run()
+            engines[name] = engine
+        except Exception as error:
+            print(
+                f"{setup.case.model}: without {name}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", file=sys.stderr
+            )
+    report.send("the timed runs")
+    peaks = [peak_macs()]
+    times = interleaved({name: engine.run for name, engine in engines.items()}, seconds)
+    peaks.append(peak_macs())
+    peak = max((value * setup.threads for value in peaks if value), default=None)
+    macs = sum(layer.macs for layer in ours(setup, "w8a8").report().layers)
+    report.send(
+        [
+            Timing(
+                setup.case.model,
+                setup.case.batch,
+                setup.threads,
+                name,
+                len(runs),
+                float(np.median(runs)),
+                min(runs),
+                cosine(engines[name].outputs(), setup.case.logits),
+                macs,
+                peak,
+            )
+            for name, runs in times.items()
+        ]
     )
-    few = calibration[:32]
-    expected = real.logits(few)
-    ours, other = library(few), np.concatenate([theirs(image[None]) for image in few])
-    similarity = {OURS: cosine(ours, expected), OURS_FLOAT: cosine(ours, expected), THEIRS: cosine(other, expected)}
-    return [
-        Timing(name, engine, len(runs), float(np.median(runs)), min(runs), similarity.get(engine, 1.0))
-        for engine, runs in times.items()
-    ]
 
 
-def environment(core: int) -> dict[str, Any]:
-    """What the figures depend on."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    packages = ("qcompiler", "apache-tvm", "onnxruntime", "torch", "numpy")
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "core": core,
-        "load": os.getloadavg()[0],
-        "versions": {package: version(package) for package in packages},
-    }
+def timings(setup: Setup, seconds: float) -> list[Timing]:
+    """Of all engines on one case; one that crashes its process is left out the next time."""
+    context = multiprocessing.get_context("spawn")
+    without: set[str] = set()
+    while True:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=measure, args=(setup, frozenset(without), seconds, theirs))
+        process.start()
+        theirs.close()
+        last: Any = "the start"
+        try:
+            while not isinstance(last, list):
+                last = ours.recv()
+        except EOFError:
+            process.join()
+            print(f"{setup.case.model}: {last} ended the process ({process.exitcode})", file=sys.stderr)
+            if last in without or last.startswith("the "):
+                raise RuntimeError(f"{setup.case.model}, batch {setup.case.batch}: {last} failed") from None
+            without.add(last)
+            continue
+        process.join()
+        return last
 
 
-def table(timings: list[Timing]) -> Table:
-    """The timings, with each median's ratio to ONNX Runtime's int8."""
-    result = Table(title="batch 1, one thread", title_justify="left")
-    for heading in ("model", "engine", "runs", "median ms", "minimum ms", "of ONNX Runtime int8", "cosine with fp32"):
-        result.add_column(heading, justify="left" if heading in ("model", "engine") else "right")
-    base = {timing.model: timing.median_ms for timing in timings if timing.engine == THEIRS}
-    for timing in timings:
+def table(found: list[Timing]) -> Table:
+    """The timings of one case, with each median's ratio to the best peer's."""
+    first = found[0]
+    result = Table(title=f"{first.model}, batch {first.batch}, {first.threads} thread(s)", title_justify="left")
+    for heading in (
+        "engine",
+        "runs",
+        "median ms",
+        "minimum ms",
+        "of the best peer",
+        "G MAC/s",
+        "of the peak",
+        "cosine with fp32",
+    ):
+        result.add_column(heading, justify="left" if heading == "engine" else "right")
+    best = min((timing.median_ms for timing in found if timing.engine in PEERS), default=float("nan"))
+    for timing in found:
         result.add_row(
-            timing.model,
             timing.engine,
             f"{timing.runs:,}",
             f"{timing.median_ms:.3f}",
             f"{timing.minimum_ms:.3f}",
-            f"{timing.median_ms / base[timing.model]:.2f}",
+            f"{timing.median_ms / best:.2f}",
+            f"{timing.rate / 1e9:.1f}",
+            f"{timing.rate / timing.peak:.0%}" if timing.peak else "",
             f"{timing.cosine:.5f}",
         )
     return result
@@ -200,27 +180,31 @@ def table(timings: list[Timing]) -> Table:
 
 def main(
     data: Annotated[Path, typer.Option(envvar="QC_DATA", help="The folder of models and data.")],
-    model: Annotated[list[str] | None, typer.Option(help="One of the models; may be repeated.")] = None,
-    target: Annotated[str, typer.Option(help="What to compile for.")] = "native",
-    seconds: Annotated[float, typer.Option(help="How long to measure each model.")] = 10.0,
-    core: Annotated[int, typer.Option(help="The core to run on; -1 takes the last.")] = -1,
+    model: Annotated[list[str], typer.Option(help="Models to time.")] = [*MODELS],  # noqa: B006
+    batch: Annotated[list[int], typer.Option(help="Samples of one run.")] = [1],  # noqa: B006
+    threads: Annotated[list[int], typer.Option(help="And cores.")] = [1],  # noqa: B006
+    seconds: Annotated[float, typer.Option(help="For each model, batch and number of threads.")] = 10.0,
+    target: Annotated[str, typer.Option(help="Of our libraries.")] = "native",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Time our libraries and ONNX Runtime side by side."""
-    cores = sorted(os.sched_getaffinity(0))
-    chosen = cores[-1] if core < 0 else core
-    os.sched_setaffinity(0, {chosen})
-    torch.set_num_threads(1)
-    facts = environment(chosen)
-    names = model or [name for name in NAMES if name != "resnet20-torch"]
-    timings = [timing for name in names for timing in measure(name, data, target, seconds)]
+    """Time and compare."""
+    facts = environment(PACKAGES)
+    console = Console(width=130 if not sys.stdout.isatty() else None)
+    everything = []
+    for name in model:
+        for size in batch:
+            with tempfile.TemporaryDirectory() as folder:
+                for count in threads:
+                    os.environ["OMP_NUM_THREADS"] = str(count)
+                    found = timings(Setup(Case(name, size, data), count, Path(folder), target), seconds)
+                    everything += found
+                    if not as_json:
+                        console.print(table(found))
     if as_json:
-        print(json.dumps({**facts, "timings": [asdict(timing) for timing in timings]}, indent=1))
+        print(json.dumps({"environment": facts, "timings": [asdict(timing) for timing in everything]}, indent=2))
         return
-    console = Console(width=120 if not sys.stdout.isatty() else None)
-    console.print(table(timings))
-    versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
-    console.print(f"{facts['cpu']}, core {chosen}, load {facts['load']:.2f} at the start; {versions}", highlight=False)
+    packages = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
+    console.print(f"{facts['cpu']}, load {facts['load']:.2f} at the start; {packages}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,10 @@ class RunningTraces:
         )
         return LatencyTable(self.target.name, cpu_name(), package_versions(), kernels, passes)
 
+    def call_ns(self, index: int) -> Array:
+        """The median nanoseconds of every call of a trace, in order."""
+        return np.asarray(np.median(np.concatenate(self._calls[index]), axis=0))
+
     def _turn(self, function: str, index: int, shape: tuple[int, ...]) -> Array:
         ns: Array = np.empty(shape, dtype=np.int64)
         self._library[function](ctypes.c_void_p(self._arena), index, PASSES, ctypes.c_void_p(ns.ctypes.data))
