@@ -8,8 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -48,6 +47,24 @@ def _aligned_buffer(size: int) -> Array:
     memory = np.empty(size + _ALIGNMENT, dtype=np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size]
+
+
+class _Frame:
+    """What one running call needs besides its arrays: a workspace, and the arguments of the C function, made once."""
+
+    def __init__(self, workspace_bytes: int, inputs: int, outputs: int) -> None:
+        self.workspace = _aligned_buffer(workspace_bytes)
+        self.address = self.workspace.ctypes.data
+        self.inputs = (ctypes.c_void_p * max(inputs, 1))()
+        self.outputs = (ctypes.c_void_p * max(outputs, 1))()
+        self.options = _Options(struct_bytes=ctypes.sizeof(_Options))
+        self.arguments = ctypes.byref(self.options)
+
+
+def _address(x: Array) -> int:
+    """Of the first element; ``x.ctypes.data``, which takes three times as long."""
+    address: int = x.__array_interface__["data"][0]
+    return address
 
 
 class _Pools:
@@ -151,7 +168,7 @@ class Library:
         workspace_bytes.argtypes, workspace_bytes.restype = [ctypes.c_void_p], ctypes.c_size_t
         self.workspace_bytes = int(workspace_bytes(None))
         self._report = read_report(self.folder) if (self.folder / REPORT).is_file() else None
-        self._workspaces: list[Array] = []
+        self._frames: list[_Frame] = []
         self._gate = threading.Condition()
         self._running = 0
         self._closed = False
@@ -202,7 +219,7 @@ class Library:
             self._gate.wait_for(lambda: self._running == 0)
         if self._pools is not None:
             self._pools.close()
-        self._workspaces.clear()
+        self._frames.clear()
 
     def __call__(self, *arrays: Any, threads: int = 1) -> Any:
         """Float in, float out: ``[N, ...]`` numpy arrays or torch tensors; float32 of the same kind comes back.
@@ -247,8 +264,10 @@ class Library:
                     "RUN004", self._place(port), problem, f"give a numpy array of {port.dtype}; floats go to lib(x)"
                 )
             self._check_shape(port, x.shape)
+            if port.bits == 8 * x.dtype.itemsize or not x.size:
+                continue
             kind = _code_type(port)
-            if port.bits < 8 * x.dtype.itemsize and x.size and not kind.minimum <= int(x.min()) <= int(x.max()) <= kind.maximum:
+            if not kind.minimum <= int(x.min()) <= int(x.max()) <= kind.maximum:
                 problem = f"codes go from {x.min()} to {x.max()}, but {kind} holds {kind.minimum} to {kind.maximum}"
                 raise CompileError("RUN006", self._place(port), problem, f"give codes of {port.bits} bits")
         results = self._execute(codes, threads)
@@ -264,8 +283,8 @@ class Library:
             raise CompileError("RUN003", self.name, problem, f"give one array for each of: {wanted}")
 
     def _check_shape(self, port: Port, shape: tuple[int, ...]) -> None:
-        wanted = f"[N{''.join(f', {extent}' for extent in port.shape)}]"
-        if len(shape) != len(port.shape) + 1 or tuple(shape[1:]) != port.shape or shape[0] > _MAXIMUM_BATCH:
+        if not shape or tuple(shape[1:]) != port.shape or shape[0] > _MAXIMUM_BATCH:
+            wanted = f"[N{''.join(f', {extent}' for extent in port.shape)}]"
             hint = "; one sample needs a batch in front, x[None]" if tuple(shape) == port.shape else ""
             problem = f"shape {list(shape)} is not {wanted}"
             raise CompileError("RUN005", self._place(port), problem, f"give an array of shape {wanted}{hint}")
@@ -296,31 +315,32 @@ class Library:
         return indices
 
     def _quantize(self, port: Port, x: Array) -> Array:
-        if np.isnan(x).any():
+        if x.size and np.isnan(x.max()):
             first = tuple(int(i) for i in np.argwhere(np.isnan(x))[0])
             problem = f"{int(np.isnan(x).sum())} values are NaN, the first at {list(first)}"
             raise CompileError("RUN007", self._place(port), problem, "replace NaN before the network sees it")
         kind = _code_type(port)
         return quantize(x, port.scale, port.zero, kind.minimum, kind.maximum, port.dtype)
 
-    @contextmanager
-    def _workspace(self) -> Iterator[Array]:
-        """A buffer that is this call's own, and the library kept open."""
+    def _enter(self) -> _Frame:
+        """A frame that is this call's own, and the library kept open until :meth:`_leave`."""
         with self._gate:
             if self._closed:
                 raise CompileError("RUN009", self.name, "the library is closed", "load it again")
+            frame = self._frames.pop() if self._frames else None
             self._running += 1
-            buffer = self._workspaces.pop() if self._workspaces else None
         try:
-            if buffer is None:
-                buffer = _aligned_buffer(self.workspace_bytes)
-            yield buffer
-        finally:
-            with self._gate:
-                self._running -= 1
-                if buffer is not None:
-                    self._workspaces.append(buffer)
-                self._gate.notify_all()
+            return frame or _Frame(self.workspace_bytes, len(self.inputs), len(self.outputs))
+        except BaseException:  # no memory, Ctrl-C
+            self._leave(None)
+            raise
+
+    def _leave(self, frame: _Frame | None) -> None:
+        with self._gate:
+            self._running -= 1
+            if frame is not None:
+                self._frames.append(frame)
+            self._gate.notify_all()
 
     def _execute(self, codes: Sequence[Array], threads: int) -> list[Array]:
         if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= _MAXIMUM_THREADS:
@@ -331,20 +351,24 @@ class Library:
             raise CompileError(
                 "RUN008", self.name, f"threads is {threads}, but the library has no thread pool", "build it with pool=True"
             )
-        batches = sorted({len(x) for x in codes})
-        if len(batches) > 1:
+        n = len(codes[0]) if codes else 1
+        if any(len(x) != n for x in codes):
+            batches = sorted({len(x) for x in codes})
             raise CompileError("RUN005", self.name, f"the inputs have batches of {batches}", "give all inputs the same batch")
-        n = batches[0] if batches else 1
-        held = [np.require(x, requirements=["C", "ALIGNED"]) for x in codes]
+        held = [x if x.flags.carray else np.require(x, requirements=["C", "ALIGNED"]) for x in codes]
         results = [np.empty((n, *port.shape), dtype=port.dtype) for port in self.outputs]
-        inputs = (ctypes.c_void_p * max(len(held), 1))(*(x.ctypes.data for x in held))
-        outputs = (ctypes.c_void_p * max(len(results), 1))(*(y.ctypes.data for y in results))
-        options = _Options(struct_bytes=ctypes.sizeof(_Options), threads=threads)
-        with self._workspace() as workspace:
+        frame = self._enter()
+        try:
+            frame.inputs[: len(held)] = [_address(x) for x in held]
+            frame.outputs[: len(results)] = [_address(y) for y in results]
+            frame.options.threads = threads
+            frame.options.parallel = frame.options.parallel_context = None
             if threads > 1 and self._pools is not None:
-                options.parallel = self._pools.parallel_for
-                options.parallel_context = self._pools.get(threads)
-            status = self._run(inputs, outputs, n, workspace.ctypes.data, ctypes.byref(options))
+                frame.options.parallel = self._pools.parallel_for
+                frame.options.parallel_context = self._pools.get(threads)
+            status = self._run(frame.inputs, frame.outputs, n, frame.address, frame.arguments)
+        finally:
+            self._leave(frame)
         if status:
             raise InternalError(f"qc_{self.name}_run returned {status} for checked arguments")
         return results
