@@ -5,6 +5,9 @@ shifted right by p (rounded), and multiplied within int32. p, A, B and the multi
 node's. With the real factor r of a channel and T = max(|A|, |B|), p is the one with the least deviation
 ``r * 2^p / 2  [p > 0]  +  T * |m' / 2^(p + s') - r|``. The choice depends on the graph alone, so all targets agree.
 
+Without a residual A and B are the first and the last sum of the codes at which the output saturates, or what the sums reach:
+kernels clamp no more after that, and write the lowest byte.
+
 The rounding term of the first shift, ``1 << (p - 1)``, is added to the layer's bias and to A and B at compile time.
 
 Before:
@@ -27,6 +30,7 @@ from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType
 from qcompiler.passes.prove_overflow import code_range, weight_rows
 
 LARGEST_PRE_SHIFT: Final = 24
+LARGEST_SHIFT: Final = 30
 _ROOM: Final = float(I32.maximum)
 
 
@@ -41,6 +45,19 @@ class Narrow:
     other_multiplier: int
     shift: int
     deviation: float
+
+    @property
+    def half(self) -> Array:
+        """The rounding term of the first shift."""
+        return (np.int64(1) << self.pre_shift) >> 1
+
+    def saturated(self, zero: int, lo: int, hi: int) -> Narrow | None:
+        """With bounds outside of which nothing is clamped any more; None where a step of the sums skips codes."""
+        constants = (self.multiplier, self.pre_shift, self.lower + self.half, self.upper + self.half)
+        lower, upper = arith.saturation_bounds(*constants, self.shift, zero, lo, hi)
+        if not arith.saturates(self.multiplier, self.pre_shift, lower, upper, self.shift, zero, lo, hi):
+            return None
+        return replace(self, lower=lower - self.half, upper=upper - self.half)
 
 
 def saturation_interval(factor: Array, reach: tuple[Array, Array], limits: tuple[float, float]) -> tuple[Array, Array]:
@@ -57,7 +74,13 @@ def saturation_interval(factor: Array, reach: tuple[Array, Array], limits: tuple
 
 
 def narrowed(
-    factor: Array, lower: Array, upper: Array, safe: Array, other_factor: float = 0.0, other_size: int = 0
+    factor: Array,
+    lower: Array,
+    upper: Array,
+    safe: Array,
+    other_factor: float = 0.0,
+    other_size: int = 0,
+    largest_shift: int = LARGEST_SHIFT,
 ) -> Narrow | None:
     """The narrow form with the least deviation; None where none keeps every intermediate within int32.
 
@@ -68,7 +91,7 @@ def narrowed(
     span = float((size * factor).max(initial=0.0)) + other_size * other_factor
     if span == 0.0:
         return None
-    shift = min(int(np.floor(np.log2(_ROOM / (span * 1.01 + 0.5)))), 30)
+    shift = min(int(np.floor(np.log2(_ROOM / (span * 1.01 + 0.5)))), largest_shift)
     if shift < 1:
         return None
     shifts = np.arange(LARGEST_PRE_SHIFT + 1)[:, None]
@@ -114,7 +137,7 @@ class NarrowRequantization:
                 nodes.append(node)
                 continue
             base = node.inputs[1].removesuffix(".multiplier")
-            half = (np.int64(1) << form.pre_shift) >> 1
+            half = form.half
             sums = nodes_by_output[node.inputs[0]]
             biased, bias = _with_bias(sums, constants, f"{base}.bias", half)
             constants[bias.name] = bias
@@ -149,4 +172,7 @@ class NarrowRequantization:
         limits = (lo - zero - 1 - other_high * other_factor, hi - zero + 1 - other_low * other_factor)
         lower, upper = saturation_interval(factor, reach, limits)
         safe = arith.largest_partial_sum(*rows)
-        return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)))
+        if node.op == "requantize_add":
+            return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)))
+        form = narrowed(factor, lower, upper, safe, largest_shift=arith.LARGEST_SATURATED_SHIFT)
+        return None if form is None else form.saturated(zero, lo, hi)

@@ -1,8 +1,9 @@
 """Analysis: proves that no sum or product of the integer graph can overflow, whatever the input.
 
 Every partial sum of raw codes, in any order, from its start, fits int32, both for unsigned bytes and for the signed bytes that
-ARM kernels see; every product of the wide requantizations fits int64 with its rounding term, and every term of the narrow
-forms and of additions fits int32. The reasons are exact integer bounds over the actual weights.
+ARM kernels see; every product of the wide requantizations fits int64 with its rounding term; every term of the narrow forms and
+of additions fits int32, and what kernels write without clamping it lies within its limits. The reasons are exact integer bounds
+over the actual weights.
 
 The graph is returned unchanged. InternalError, with every failed bound, where the proof fails: quantization chooses scales so
 that it cannot.
@@ -125,6 +126,12 @@ def _constant_rules(graph: Graph, node: Node) -> list[str]:
         given = [abs(m) for m in given]  # a subtraction has a negative one
     if not all(0 <= m <= I32.maximum for m in given):
         problems.append(f"multipliers {min(given)} to {max(given)} are not in 0 .. 2^31 - 1")
+    if node.op == "requantize_narrow" and isinstance(dtype, IntegerType) and not dtype.signed:
+        multiplier, *bounds = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
+        if shift is None or shift > arith.LARGEST_SATURATED_SHIFT:
+            problems.append(f"shift {shift} is more than {arith.LARGEST_SATURATED_SHIFT}")
+        elif not arith.saturates(multiplier, *bounds, shift, node.output.zero or 0, *node["limits"]):
+            problems.append("some sums within lower and upper give codes outside of limits")
     if node.op == "lookup" and isinstance(dtype, IntegerType):
         table = graph.constant[node.inputs[1]].data
         if not dtype.minimum <= int(table.min()) <= int(table.max()) <= dtype.maximum:

@@ -50,6 +50,9 @@ class Arithmetic(Protocol):
     def high_product(self, a: Any, b: Any) -> Any:
         """``(a * b) >> 32`` of int32 numbers, the product in int64, the result in int32."""
 
+    def unsigned(self, value: Any) -> Any:
+        """The 32 bits of an int32 as an unsigned number; sums of such numbers wrap around."""
+
 
 class NumpyArithmetic:
     """The contract on int64 arrays: no intermediate of it can overflow."""
@@ -74,6 +77,9 @@ class NumpyArithmetic:
 
     def high_product(self, a: Any, b: Any) -> Any:
         return (self.wide(a) * self.wide(b)) >> 32
+
+    def unsigned(self, value: Any) -> Any:
+        return np.asarray(value).astype(np.uint32)
 
 
 NUMPY: Final = NumpyArithmetic()
@@ -139,6 +145,47 @@ def requantize_narrow(
     """Requantization whose every intermediate fits int32 (proven by the pass that chooses it)."""
     reduced = pre_shift(accumulator, first_shift, lower, upper, math_)
     return math_.clamp(round_shift(reduced * multiplier, shift, math_) + zero, lo, hi)
+
+
+def requantize_saturated(
+    accumulator: Any, multiplier: Any, first_shift: Any, lower: Any, upper: Any, shift: Any, zero: Any, math_: Arithmetic
+) -> Any:
+    """:func:`requantize_narrow` where its bounds saturate (:func:`saturates`) and ``lo >= 0``: uint32, with nothing to clamp.
+
+    The result is at least 0 and below ``2**(32 - shift)``, so that what the sum loses by wrapping around is not part of it.
+    """
+    product = math_.unsigned(pre_shift(accumulator, first_shift, lower, upper, math_) * multiplier)
+    shift, zero = math_.unsigned(shift), math_.unsigned(zero)
+    one = math_.unsigned(1)
+    return (product + ((one << (shift - one)) + (zero << shift))) >> shift
+
+
+LARGEST_SATURATED_SHIFT: Final = 24
+"""Of :func:`requantize_saturated`, with codes of 8 bits."""
+
+
+def saturation_bounds(
+    multiplier: IntArray, first_shift: IntArray, lower: IntArray, upper: IntArray, shift: int, zero: int, lo: int, hi: int
+) -> tuple[IntArray, IntArray]:
+    """The narrowest ``lower`` and ``upper`` with which :func:`requantize_narrow` gives the same codes; int64[C] all.
+
+    Those of a channel stay as they are where its multiplier is 0, or so large that one step of the sum skips codes.
+    """
+    half = np.int64(1) << (shift - 1)
+    divisor = np.maximum(multiplier, 1)
+    least = -((half - (np.int64(lo - zero) << shift)) // divisor) << first_shift
+    most = (-((half - (np.int64(hi + 1 - zero) << shift)) // divisor) << first_shift) - 1
+    reached = [round_shift((end >> first_shift) * multiplier, shift, NUMPY) + zero for end in (least, most)]
+    exact = (multiplier > 0) & ((lower >= least) | (reached[0] == lo)) & ((upper <= most) | (reached[1] == hi))
+    return tuple(np.where(exact, np.minimum(np.maximum(end, least), most), end) for end in (lower, upper))  # type: ignore[return-value]
+
+
+def saturates(
+    multiplier: IntArray, first_shift: IntArray, lower: IntArray, upper: IntArray, shift: int, zero: int, lo: int, hi: int
+) -> bool:
+    """Whether :func:`requantize_narrow` stays within ``lo`` and ``hi`` in all channels without its last clamp."""
+    ends = [round_shift((end >> first_shift) * multiplier, shift, NUMPY) + zero for end in (lower, upper)]
+    return bool(((ends[0] >= lo) & (ends[1] <= hi) & (lower <= upper)).all())
 
 
 def requantize_add_narrow(

@@ -74,7 +74,10 @@ def apply_epilogue(
     if arguments.residual is None:
         if epilogue.narrow:
             bounds = (arguments.pre_shift[channel], arguments.lower[channel], arguments.upper[channel])
-            value = arith.requantize_narrow(accumulator, multiplier, *bounds, shift, zero, low, high, TIR)
+            if epilogue.out_dtype == "uint8":
+                value = arith.requantize_saturated(accumulator, multiplier, *bounds, shift, zero, TIR)
+            else:
+                value = arith.requantize_narrow(accumulator, multiplier, *bounds, shift, zero, low, high, TIR)
         else:
             value = arith.requantize(accumulator, multiplier, shift, zero, low, high, TIR)
         return value.astype(epilogue.out_dtype)

@@ -42,6 +42,33 @@ def test_narrow_form_is_the_formula(acc: int, p: int, lower: int, upper: int, mu
     assert int(arith.requantize_narrow(acc, multiplier, p, lower, upper, shift, 7, 0, 255, arith.NUMPY)) == expected
 
 
+@given(
+    st.lists(st.one_of(INT32, EXTREMES, st.integers(-(2**12), 2**12)), min_size=1, max_size=40),
+    st.integers(0, 12),
+    st.integers(-(2**20), 2**18),
+    st.integers(0, 2**20),
+    st.one_of(st.just(0), st.integers(1, 2**11)),
+    st.integers(1, 24),
+    st.integers(0, 255),
+    st.tuples(st.integers(0, 255), st.integers(0, 255)),
+)
+def test_saturation_bounds_change_nothing(
+    accs: list[int], p: int, lower: int, width: int, multiplier: int, shift: int, zero: int, limits: tuple[int, int]
+) -> None:
+    lo, hi = sorted(limits)
+    m, first, low, high = (np.array([value], dtype=np.int64) for value in (multiplier, p, lower, lower + width))
+    tail = (shift, zero, lo, hi)
+    narrower = arith.saturation_bounds(m, first, low, high, *tail)
+    acc = np.array([*accs, *(int(end[0]) + step for end in (low, high, *narrower) for step in (-1, 0, 1))], dtype=np.int64)
+    expected = arith.requantize_narrow(acc, m, first, low, high, *tail, arith.NUMPY)
+    assert np.array_equal(arith.requantize_narrow(acc, m, first, *narrower, *tail, arith.NUMPY), expected)
+    if arith.saturates(m, first, *narrower, *tail):
+        found = arith.requantize_saturated(acc, m, first, *narrower, shift, zero, arith.NUMPY)
+        assert np.array_equal(found.astype(np.uint8), expected)
+    else:  # every code is a step of the sum, or the multiplier is 0 and zero outside of the limits
+        assert multiplier == 0 or multiplier << p > 1 << shift or low > narrower[1] or high < narrower[0]
+
+
 @given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=8), st.sampled_from([21, 31]))
 def test_dyadic_is_within_half_a_unit_of_the_last_place(factors: list[float], bits: int) -> None:
     real = np.array(factors)

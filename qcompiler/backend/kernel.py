@@ -40,7 +40,8 @@ class Scalar(IntEnum):
 class Epilogue:
     """How int32 accumulators become output codes.
 
-    ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments.
+    ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments; for uint8 codes without
+    a residual they saturate (:func:`arith.saturates`).
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
     """
 

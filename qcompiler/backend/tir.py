@@ -57,6 +57,9 @@ class TirArithmetic:
         lanes = lanes_of(condition)
         return tirx.Select(condition, *(v if lanes_of(v) == lanes else tirx.Broadcast(v, lanes) for v in (a, b)))
 
+    def unsigned(self, value: Any) -> Any:
+        return tirx.const(value, "uint32") if isinstance(value, int) else converted(value, "uint32")
+
     def high_product(self, a: Any, b: Any) -> Any:
         return converted((self.wide(a) * self.wide(b)) >> tirx.const(32, "int64"), "int32")
 

@@ -29,7 +29,18 @@ NARROW = """graph @g stage=integer (%x: u8[N,1] scale=0x1p-7 zero=3) {
   const %lo: i32[1] = [-100]
   const %hi: i32[1] = [UPPER]
   %s: i32[N,1] = linear(%x, %w)
-  %y: u8[N,1] scale=0x1p-3 zero=0 = requantize_narrow(%s, %m, %p, %lo, %hi, limits=(0, 255), shift=1)
+  %y: i8[N,1] scale=0x1p-3 zero=0 = requantize_narrow(%s, %m, %p, %lo, %hi, limits=(-128, 127), shift=1)
+  return %y
+}
+"""
+SATURATED = """graph @g stage=integer (%x: u8[N,1] scale=0x1p-7 zero=3) {
+  const %w: i8[1,1] = [127]
+  const %m: i32[1] = [64]
+  const %p: i32[1] = [1]
+  const %lo: i32[1] = [LOWER]
+  const %hi: i32[1] = [UPPER]
+  %s: i32[N,1] = linear(%x, %w)
+  %y: u8[N,1] scale=0x1p-3 zero=9 = requantize_narrow(%s, %m, %p, %lo, %hi, limits=(9, 200), shift=SHIFT)
   return %y
 }
 """
@@ -51,6 +62,7 @@ SOUND = [
     fill(LAYER, weights="1, 1", bias=0, multiplier=2**31 - 1, shift=62),
     fill(ADD, m1=2**21, m2=2**21),
     fill(NARROW, multiplier=131_000, upper=32385),
+    fill(SATURATED, lower=0, upper=383, shift=6),
     fill(POOL, m=2**31 - 1, shift=31),
     fill(POOL, m=2**31 - 1, shift=62),
 ]
@@ -82,6 +94,9 @@ def test_the_proof_holds_up_to_the_bound(text: str) -> None:
             "limits (-32768, 32768) are not codes of i16",
         ),
         (fill(ADD, m1=2**22, m2=2**22), "a sum can reach 2407530496, the limit is 2147483647"),
+        (fill(SATURATED, lower=0, upper=384, shift=6), "some sums within lower and upper give codes outside of limits"),
+        (fill(SATURATED, lower=-1, upper=383, shift=6), "some sums within lower and upper give codes outside of limits"),
+        (fill(SATURATED, lower=0, upper=383, shift=25), "shift 25 is more than 24"),
         (fill(NARROW, multiplier=140_000, upper=32385), "a narrow product can reach 2266880001, the limit is 2147483647"),
     ],
 )

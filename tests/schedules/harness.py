@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qcompiler import arith
 from qcompiler.backend.kernel import SCALARS, Kernel, Scalar
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.targets.target import available_targets, load_target
@@ -73,6 +74,15 @@ def scalars(**values: int) -> Array:
     for name, value in values.items():
         array[Scalar[name.upper()]] = value
     return array
+
+
+def saturated(values: dict[str, Array], array: Array) -> dict[str, Array]:
+    """``values`` with bounds as narrow kernels of uint8 codes want them; ``array`` are the scalars."""
+    constants = [values[name].astype(np.int64) for name in ("multiplier", "pre_shift", "lower", "upper")]
+    tail = [int(array[place]) for place in (Scalar.SHIFT, Scalar.Y_ZERO, Scalar.LO, Scalar.HI)]
+    lower, upper = arith.saturation_bounds(*constants, *tail)
+    assert arith.saturates(*constants[:2], lower, upper, *tail)
+    return values | {"lower": lower.astype(values["lower"].dtype), "upper": upper.astype(values["upper"].dtype)}
 
 
 def aligned(array: Array) -> Array:

@@ -16,7 +16,7 @@ import pytest
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules import convolution_arm, convolution_generic, convolution_vnni, convolution_x86
-from tests.schedules.harness import TARGETS
+from tests.schedules.harness import TARGETS, saturated
 
 BUILD = {
     "avx512vnni": convolution_vnni.build,
@@ -103,8 +103,10 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
     reduced = deviation / 2.0 ** values["pre_shift"].mean() if case.epilogue.narrow else deviation
     shift = max(2, int(np.log2((1 << (bits - 1)) * reduced / target)))
     values["multiplier"] = random.integers(1 << (bits - 2), 1 << bits, channels)
+    if case.epilogue.narrow:  # a step of the sum is at most one of the code
+        shift = min(max(shift, bits), 24)
     if mode == "ties":  # small sums, halved: every odd one is a tie, or one past it
-        shift = min(shift, 31)
+        shift = min(shift, 24)
         weights[:] = np.clip(weights, -1, 1) * (random.random(weights.shape) < 2.0 / weights[0].size)
         values["bias"] = random.integers(-50, 50, channels)
         values["multiplier"] = (1 << (shift - 1)) + random.integers(0, 2, channels)
@@ -125,7 +127,8 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
         shape = (case.batch, case.out_height, case.out_width, channels)
         values["residual"] = random.integers(*OUTPUTS[residual], shape, endpoint=True)
     values["scalars"] = scalars
-    return values
+    saturates = case.epilogue.narrow and out == "uint8" and not residual
+    return saturated(values, scalars) if saturates else values
 
 
 def reference(case: ConvolutionSpec, values: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
