@@ -80,15 +80,17 @@ def narrowed(
     safe: Array,
     other_factor: float = 0.0,
     other_size: int = 0,
+    zero: int = 0,
     largest_shift: int = LARGEST_SHIFT,
 ) -> Narrow | None:
     """The narrow form with the least deviation; None where none keeps every intermediate within int32.
 
     ``factor`` float64[O] and ``other_factor``: real output steps per unit of the accumulator and of the other operand, whose
-    magnitude is at most ``other_size``. ``safe`` int64[O]: the bound of the sums, to which the rounding term is added.
+    magnitude is at most ``other_size``; ``zero`` is added to the code before the sum is shifted. ``safe`` int64[O]: the bound of
+    the sums, to which the rounding term is added.
     """
     size = np.maximum(np.abs(lower), np.abs(upper))
-    span = float((size * factor).max(initial=0.0)) + other_size * other_factor
+    span = float((size * factor).max(initial=0.0)) + other_size * other_factor + zero
     if span == 0.0:
         return None
     shift = min(int(np.floor(np.log2(_ROOM / (span * 1.01 + 0.5)))), largest_shift)
@@ -99,7 +101,7 @@ def narrowed(
     multiplier = np.floor(np.ldexp(factor[None, :], shifts + shift) + 0.5)
     reduced = (size[None, :] + half) >> shifts
     other_multiplier = int(np.floor(np.ldexp(other_factor, shift) + 0.5))
-    largest = reduced * multiplier + other_size * other_multiplier + (1 << (shift - 1))
+    largest = reduced * multiplier + other_size * other_multiplier + (1 << (shift - 1)) + (zero << shift)
     fits = (largest <= _ROOM) & (size + half <= I32.maximum) & (multiplier <= I32.maximum) & (safe[None, :] + half <= I32.maximum)
     deviation = np.where(shifts > 0, np.ldexp(factor[None, :], shifts - 1), 0.0)
     deviation = deviation + size * np.abs(np.ldexp(multiplier, -(shifts + shift)) - factor)
@@ -173,6 +175,6 @@ class NarrowRequantization:
         lower, upper = saturation_interval(factor, reach, limits)
         safe = arith.largest_partial_sum(*rows)
         if node.op == "requantize_add":
-            return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)))
+            return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)), abs(zero))
         form = narrowed(factor, lower, upper, safe, largest_shift=arith.LARGEST_SATURATED_SHIFT)
         return None if form is None else form.saturated(zero, lo, hi)

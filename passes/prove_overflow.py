@@ -74,7 +74,8 @@ def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
     low, high = (np.clip(edge, lower, upper) >> first for edge in (low, high))
     reduced = np.maximum(np.abs(low), np.abs(high))
     products = [int(t) * int(m) for t, m in zip(reduced, multiplier, strict=True)]
-    return [("narrow product", _rounded(max(products) + other, node["shift"]), _INT32)]
+    folded = abs(node.output.zero or 0) << node["shift"] if other else 0
+    return [("narrow product", _rounded(max(products) + other + folded, node["shift"]), _INT32)]
 
 
 def bounds(graph: Graph, node: Node) -> list[tuple[str, int, int]]:

@@ -53,6 +53,9 @@ class Arithmetic(Protocol):
     def unsigned(self, value: Any) -> Any:
         """The 32 bits of an int32 as an unsigned number; sums of such numbers wrap around."""
 
+    def signed(self, value: Any) -> Any:
+        """What :meth:`unsigned` made of an int32, back again."""
+
 
 class NumpyArithmetic:
     """The contract on int64 arrays: no intermediate of it can overflow."""
@@ -80,6 +83,9 @@ class NumpyArithmetic:
 
     def unsigned(self, value: Any) -> Any:
         return np.asarray(value).astype(np.uint32)
+
+    def signed(self, value: Any) -> Any:
+        return value.astype(np.int32).astype(np.int64)
 
 
 NUMPY: Final = NumpyArithmetic()
@@ -195,6 +201,23 @@ def requantize_add_narrow(
     """:func:`requantize_add` within int32."""
     reduced = pre_shift(accumulator, first_shift, lower, upper, math_)
     return math_.clamp(round_shift(reduced * multiplier + other * other_multiplier, shift, math_) + zero, lo, hi)
+
+
+def requantize_add_folded(
+    accumulator: Any, multiplier: Any, first_shift: Any, lower: Any, upper: Any, other: Any, other_zero: Any,
+    other_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic,
+) -> Any:  # fmt: skip
+    """:func:`requantize_add_narrow` of ``other - other_zero``, with all that is constant in one term.
+
+    The sum fits int32 (:func:`passes.prove_overflow.bounds`), so that its parts may wrap around.
+    """
+    unsigned, one = math_.unsigned, math_.unsigned(1)
+    start = (
+        (one << (unsigned(shift) - one)) + (unsigned(zero) << unsigned(shift)) - unsigned(other_zero) * unsigned(other_multiplier)
+    )
+    product = pre_shift(accumulator, first_shift, lower, upper, math_) * multiplier
+    total = unsigned(product) + unsigned(other) * unsigned(other_multiplier) + start
+    return math_.clamp(math_.signed(total) >> shift, lo, hi)
 
 
 def add(a: Any, a_multiplier: Any, b: Any, b_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:

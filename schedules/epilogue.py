@@ -81,13 +81,13 @@ def apply_epilogue(
         else:
             value = arith.requantize(accumulator, multiplier, shift, zero, low, high, TIR)
         return value.astype(epilogue.out_dtype)
-    other = arguments.residual[place].astype("int32") - scalars[Scalar.RESIDUAL_ZERO]
+    other, other_zero = arguments.residual[place].astype("int32"), scalars[Scalar.RESIDUAL_ZERO]
     factor = scalars[Scalar.RESIDUAL_MULTIPLIER]
     if epilogue.narrow:
         bounds = (arguments.pre_shift[channel], arguments.lower[channel], arguments.upper[channel])
-        value = arith.requantize_add_narrow(
-            accumulator, multiplier, *bounds, other, factor, shift, zero, low, high, TIR
+        value = arith.requantize_add_folded(
+            accumulator, multiplier, *bounds, other, other_zero, factor, shift, zero, low, high, TIR
         )  # fmt: skip
     else:
-        value = arith.requantize_add(accumulator, multiplier, other, factor, shift, zero, low, high, TIR)
+        value = arith.requantize_add(accumulator, multiplier, other - other_zero, factor, shift, zero, low, high, TIR)
     return value.astype(epilogue.out_dtype)

@@ -43,6 +43,22 @@ def test_narrow_form_is_the_formula(acc: int, p: int, lower: int, upper: int, mu
 
 
 @given(
+    INT32, st.integers(0, 12), st.integers(-(2**12), 2**12), st.integers(0, 2**12), st.integers(0, 2**15),
+    st.integers(-(2**15), 2**15), st.integers(-(2**15), 2**15), st.integers(0, 2**13), st.integers(1, 22), st.integers(0, 255),
+)  # fmt: skip
+def test_folded_addition_is_the_narrow_one(
+    acc: int, p: int, lower: int, width: int, m1: int, other: int, other_zero: int, m2: int, shift: int, zero: int
+) -> None:
+    assume(2**12 * m1 + 2**16 * m2 + (zero << shift) + (1 << (shift - 1)) < 2**31)
+    constants = [np.array([value], dtype=np.int64) for value in (acc, m1, p, lower, lower + width)]
+    expected = arith.requantize_add_narrow(*constants, other - other_zero, m2, shift, zero, 3, 250, arith.NUMPY)
+    found = arith.requantize_add_folded(
+        *constants, *(np.array([value]) for value in (other, other_zero, m2, shift, zero)), 3, 250, arith.NUMPY
+    )
+    assert np.array_equal(found, expected)
+
+
+@given(
     st.lists(st.one_of(INT32, EXTREMES, st.integers(-(2**12), 2**12)), min_size=1, max_size=40),
     st.integers(0, 12),
     st.integers(-(2**20), 2**18),

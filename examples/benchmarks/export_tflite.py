@@ -1,4 +1,4 @@
-"""The models of :mod:`examples.benchmarks.latency` as int8 LiteRT files: weights per channel, float at both ends.
+"""The models of :mod:`examples.benchmarks.latency` as int8 LiteRT files: weights per channel, int8 at both ends.
 
 LiteRT's converter wants other versions of packages than ours, so it has an environment of its own. From the repository's root:
 

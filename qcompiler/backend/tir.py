@@ -60,6 +60,9 @@ class TirArithmetic:
     def unsigned(self, value: Any) -> Any:
         return tirx.const(value, "uint32") if isinstance(value, int) else converted(value, "uint32")
 
+    def signed(self, value: Any) -> Any:
+        return converted(value, "int32")
+
     def high_product(self, a: Any, b: Any) -> Any:
         return converted((self.wide(a) * self.wide(b)) >> tirx.const(32, "int64"), "int32")
 
