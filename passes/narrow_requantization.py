@@ -5,15 +5,17 @@ shifted right by p (rounded), and multiplied within int32. p, A, B and the multi
 node's. With the real factor r of a channel and T = max(|A|, |B|), p is the one with the least deviation
 ``r * 2^p / 2  [p > 0]  +  T * |m' / 2^(p + s') - r|``. The choice depends on the graph alone, so all targets agree.
 
-Without a residual A and B are the first and the last sum of the codes at which the output saturates, or what the sums reach:
-kernels clamp no more after that, and write the lowest byte.
+Without a residual, and where no step of the sums skips codes, s' is 24, and A and B are the first and the last sum of the codes
+at which the output saturates, or what the sums reach: the code is the uppermost byte of the product, whose other digits kernels
+may lose, and nothing is clamped any more. p is 0 for all channels where that deviates by at most 2^-7: then kernels leave the
+first shift out.
 
 The rounding term of the first shift, ``1 << (p - 1)``, is added to the layer's bias and to A and B at compile time.
 
 Before:
     %y: u8[N,8,4,4] ... = requantize(%y.sum, %y.multiplier, limits=(0, 255), shift=38)
 After:
-    %y: u8[N,8,4,4] ... = requantize_narrow(%y.sum, %y.multiplier, %y.pre_shift, %y.lower, %y.upper, limits=(0, 255), shift=22)
+    %y: u8[N,8,4,4] ... = requantize_narrow(%y.sum, %y.multiplier, %y.pre_shift, %y.lower, %y.upper, limits=(0, 255), shift=24)
 """
 
 from __future__ import annotations
@@ -51,14 +53,6 @@ class Narrow:
         """The rounding term of the first shift."""
         return (np.int64(1) << self.pre_shift) >> 1
 
-    def saturated(self, zero: int, lo: int, hi: int) -> Narrow | None:
-        """With bounds outside of which nothing is clamped any more; None where a step of the sums skips codes."""
-        constants = (self.multiplier, self.pre_shift, self.lower + self.half, self.upper + self.half)
-        lower, upper = arith.saturation_bounds(*constants, self.shift, zero, lo, hi)
-        if not arith.saturates(self.multiplier, self.pre_shift, lower, upper, self.shift, zero, lo, hi):
-            return None
-        return replace(self, lower=lower - self.half, upper=upper - self.half)
-
 
 def saturation_interval(factor: Array, reach: tuple[Array, Array], limits: tuple[float, float]) -> tuple[Array, Array]:
     """Per channel, the accumulators between which the output can change, within what the sums can reach.
@@ -73,15 +67,56 @@ def saturation_interval(factor: Array, reach: tuple[Array, Array], limits: tuple
     return np.minimum(low, high).astype(np.int64), np.maximum(low, high).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class _Forms:
+    """Multipliers ``[first shift, O]`` and how much they miss, for one ``shift``; infinitely where something overflows."""
+
+    shift: int
+    multiplier: Array
+    reduced: Array
+    deviation: Array
+
+    def chosen(self, best: Array, lower: Array, upper: Array, other_multiplier: int = 0) -> Narrow | None:
+        """With the first shifts ``best``; None where that overflows."""
+        columns = np.arange(len(best))
+        worst = float(self.deviation[best, columns].max())
+        if not np.isfinite(worst):
+            return None
+        multiplier = self.multiplier[best, columns].astype(np.int64)
+        return Narrow(multiplier, best, lower, upper, other_multiplier, self.shift, worst)
+
+
+def _forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
+    shifts = np.arange(LARGEST_PRE_SHIFT + 1)[:, None]
+    half = (np.int64(1) << shifts) >> 1
+    multiplier = np.floor(np.ldexp(factor[None, :], shifts + shift) + 0.5)
+    reduced = (size[None, :] + half) >> shifts
+    fits = (size + half <= I32.maximum) & (multiplier <= I32.maximum) & (safe[None, :] + half <= I32.maximum)
+    deviation = np.where(shifts > 0, np.ldexp(factor[None, :], shifts - 1), 0.0)
+    deviation = deviation + size * np.abs(np.ldexp(multiplier, -(shifts + shift)) - factor)
+    return _Forms(shift, multiplier, reduced, np.where(fits, deviation, np.inf))
+
+
+def saturated(factor: Array, lower: Array, upper: Array, safe: Array, zero: int, limits: tuple[int, int]) -> Narrow | None:
+    """The form whose codes are the uppermost bytes of its products; None where it overflows, or a step of the sums skips codes.
+
+    Arguments as of :func:`narrowed`; ``limits`` are the smallest and the largest code.
+    """
+    forms = _forms(factor, np.maximum(np.abs(lower), np.abs(upper)), safe, arith.SATURATED_SHIFT)
+    simple = forms.deviation[0].max(initial=0.0) <= arith.MAXIMUM_DEVIATION / 2
+    best = np.zeros(len(factor), dtype=np.int64) if simple else forms.deviation.argmin(axis=0)
+    form = forms.chosen(best, lower, upper)
+    if form is None:
+        return None
+    constants, tail = (form.multiplier, form.pre_shift), (form.shift, zero, *limits)
+    bounds = arith.saturation_bounds(*constants, lower + form.half, upper + form.half, *tail)
+    if not arith.saturates(*constants, *bounds, *tail):
+        return None
+    return replace(form, lower=bounds[0] - form.half, upper=bounds[1] - form.half)
+
+
 def narrowed(
-    factor: Array,
-    lower: Array,
-    upper: Array,
-    safe: Array,
-    other_factor: float = 0.0,
-    other_size: int = 0,
-    zero: int = 0,
-    largest_shift: int = LARGEST_SHIFT,
+    factor: Array, lower: Array, upper: Array, safe: Array, other_factor: float = 0.0, other_size: int = 0, zero: int = 0
 ) -> Narrow | None:
     """The narrow form with the least deviation; None where none keeps every intermediate within int32.
 
@@ -93,25 +128,15 @@ def narrowed(
     span = float((size * factor).max(initial=0.0)) + other_size * other_factor + zero
     if span == 0.0:
         return None
-    shift = min(int(np.floor(np.log2(_ROOM / (span * 1.01 + 0.5)))), largest_shift)
+    shift = min(int(np.floor(np.log2(_ROOM / (span * 1.01 + 0.5)))), LARGEST_SHIFT)
     if shift < 1:
         return None
-    shifts = np.arange(LARGEST_PRE_SHIFT + 1)[:, None]
-    half = (np.int64(1) << shifts) >> 1
-    multiplier = np.floor(np.ldexp(factor[None, :], shifts + shift) + 0.5)
-    reduced = (size[None, :] + half) >> shifts
+    forms = _forms(factor, size, safe, shift)
     other_multiplier = int(np.floor(np.ldexp(other_factor, shift) + 0.5))
-    largest = reduced * multiplier + other_size * other_multiplier + (1 << (shift - 1)) + (zero << shift)
-    fits = (largest <= _ROOM) & (size + half <= I32.maximum) & (multiplier <= I32.maximum) & (safe[None, :] + half <= I32.maximum)
-    deviation = np.where(shifts > 0, np.ldexp(factor[None, :], shifts - 1), 0.0)
-    deviation = deviation + size * np.abs(np.ldexp(multiplier, -(shifts + shift)) - factor)
-    deviation = np.where(fits, deviation + other_size * abs(other_multiplier / (1 << shift) - other_factor), np.inf)
-    best = deviation.argmin(axis=0)
-    columns = np.arange(len(factor))
-    worst = float(deviation[best, columns].max())
-    if not np.isfinite(worst):
-        return None
-    return Narrow(multiplier[best, columns].astype(np.int64), best, lower, upper, other_multiplier, shift, worst)
+    constant = other_size * other_multiplier + (1 << (shift - 1)) + (zero << shift)
+    deviation = forms.deviation + other_size * abs(other_multiplier / (1 << shift) - other_factor)
+    deviation = np.where(forms.reduced * forms.multiplier + constant <= _ROOM, deviation, np.inf)
+    return replace(forms, deviation=deviation).chosen(deviation.argmin(axis=0), lower, upper, other_multiplier)
 
 
 def _with_bias(sums: Node, constants: Mapping[str, Constant], name: str, offset: Array) -> tuple[Node, Constant]:
@@ -176,5 +201,5 @@ class NarrowRequantization:
         safe = arith.largest_partial_sum(*rows)
         if node.op == "requantize_add":
             return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)), abs(zero))
-        form = narrowed(factor, lower, upper, safe, largest_shift=arith.LARGEST_SATURATED_SHIFT)
-        return None if form is None else form.saturated(zero, lo, hi)
+        form = None if dtype.signed else saturated(factor, lower, upper, safe, zero, (lo, hi))
+        return form or narrowed(factor, lower, upper, safe)

@@ -2,8 +2,7 @@
 
 Every partial sum of raw codes, in any order, from its start, fits int32, both for unsigned bytes and for the signed bytes that
 ARM kernels see; every product of the wide requantizations fits int64 with its rounding term; every term of the narrow forms and
-of additions fits int32, and what kernels write without clamping it lies within its limits. The reasons are exact integer bounds
-over the actual weights.
+of additions fits int32, but for products that are used modulo 2^32. The reasons are exact integer bounds over the actual weights.
 
 The graph is returned unchanged. InternalError, with every failed bound, where the proof fails: quantization chooses scales so
 that it cannot.
@@ -20,6 +19,7 @@ from qcompiler import arith
 from qcompiler.errors import InternalError
 from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage
+from qcompiler.ops.requantize import is_saturated
 
 _INT32, _INT64 = IntegerType(32, signed=True).maximum, IntegerType(64, signed=True).maximum
 
@@ -70,6 +70,8 @@ def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
     if not node.op.endswith("narrow"):
         products = [int(a) * int(m) for a, m in zip(largest, multiplier, strict=True)]  # Python integers do not overflow
         return [("product", _rounded(max(products) + other, node["shift"]), _INT64)]
+    if is_saturated(graph, node):
+        return []  # a product may wrap around
     first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[2:5])
     low, high = (np.clip(edge, lower, upper) >> first for edge in (low, high))
     reduced = np.maximum(np.abs(low), np.abs(high))
@@ -127,12 +129,6 @@ def _constant_rules(graph: Graph, node: Node) -> list[str]:
         given = [abs(m) for m in given]  # a subtraction has a negative one
     if not all(0 <= m <= I32.maximum for m in given):
         problems.append(f"multipliers {min(given)} to {max(given)} are not in 0 .. 2^31 - 1")
-    if node.op == "requantize_narrow" and isinstance(dtype, IntegerType) and not dtype.signed:
-        multiplier, *bounds = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
-        if shift is None or shift > arith.LARGEST_SATURATED_SHIFT:
-            problems.append(f"shift {shift} is more than {arith.LARGEST_SATURATED_SHIFT}")
-        elif not arith.saturates(multiplier, *bounds, shift, node.output.zero or 0, *node["limits"]):
-            problems.append("some sums within lower and upper give codes outside of limits")
     if node.op == "lookup" and isinstance(dtype, IntegerType):
         table = graph.constant[node.inputs[1]].data
         if not dtype.minimum <= int(table.min()) <= int(table.max()) <= dtype.maximum:

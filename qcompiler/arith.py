@@ -139,9 +139,10 @@ def requantize_add(
 def pre_shift(accumulator: Any, shift: Any, lower: Any, upper: Any, math_: Arithmetic) -> Any:
     """The narrow form's first step, ``clamp(acc, A, B) >> p`` in int32; p >= 0.
 
-    The rounding term ``1 << (p - 1)`` is in the accumulator already, by way of the bias, and so in A and B.
+    The rounding term ``1 << (p - 1)`` is in the accumulator already, by way of the bias, and so in A and B. None stands for 0.
     """
-    return math_.clamp(accumulator, lower, upper) >> shift
+    clamped = math_.clamp(accumulator, lower, upper)
+    return clamped if shift is None else clamped >> shift
 
 
 def requantize_narrow(
@@ -153,21 +154,22 @@ def requantize_narrow(
     return math_.clamp(round_shift(reduced * multiplier, shift, math_) + zero, lo, hi)
 
 
+SATURATED_SHIFT: Final = 24
+"""Of :func:`requantize_saturated`: a code is the uppermost byte of 32 bits."""
+
+
 def requantize_saturated(
-    accumulator: Any, multiplier: Any, first_shift: Any, lower: Any, upper: Any, shift: Any, zero: Any, math_: Arithmetic
+    accumulator: Any, multiplier: Any, first_shift: Any, lower: Any, upper: Any, zero: Any, math_: Arithmetic
 ) -> Any:
-    """:func:`requantize_narrow` where its bounds saturate (:func:`saturates`) and ``lo >= 0``: uint32, with nothing to clamp.
+    """:func:`requantize_narrow` where its bounds saturate (:func:`saturates`), ``lo >= 0`` and the shift is SATURATED_SHIFT.
 
-    The result is at least 0 and below ``2**(32 - shift)``, so that what the sum loses by wrapping around is not part of it.
+    uint32, with nothing to clamp: the result has 8 bits, so what the product loses by wrapping around is not part of it.
+    ``first_shift`` is None where it is 0 for all channels.
     """
-    product = math_.unsigned(pre_shift(accumulator, first_shift, lower, upper, math_) * multiplier)
-    shift, zero = math_.unsigned(shift), math_.unsigned(zero)
-    one = math_.unsigned(1)
-    return (product + ((one << (shift - one)) + (zero << shift))) >> shift
-
-
-LARGEST_SATURATED_SHIFT: Final = 24
-"""Of :func:`requantize_saturated`, with codes of 8 bits."""
+    unsigned = math_.unsigned
+    product = unsigned(pre_shift(accumulator, first_shift, lower, upper, math_)) * unsigned(multiplier)
+    start = unsigned(1 << (SATURATED_SHIFT - 1)) + (unsigned(zero) << unsigned(SATURATED_SHIFT))
+    return (product + start) >> unsigned(SATURATED_SHIFT)
 
 
 def saturation_bounds(

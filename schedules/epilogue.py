@@ -28,6 +28,10 @@ class EpilogueArguments:
     upper: Any
     scalars: Any
 
+    def bounds(self, epilogue: Epilogue, channel: Any) -> tuple[Any, Any, Any]:
+        """First shift (None for 0), lower and upper of a narrow form."""
+        return self.pre_shift[channel] if epilogue.pre_shifted else None, self.lower[channel], self.upper[channel]
+
     def ordered(self, x: Any, weights: Any, y: Any) -> tuple[tuple[str, ...], list[Any]]:
         """Names and tensors of a whole kernel in the order of the calling convention."""
         named = {
@@ -73,9 +77,9 @@ def apply_epilogue(
     low, high = scalars[Scalar.LO], scalars[Scalar.HI]
     if arguments.residual is None:
         if epilogue.narrow:
-            bounds = (arguments.pre_shift[channel], arguments.lower[channel], arguments.upper[channel])
-            if epilogue.out_dtype == "uint8":
-                value = arith.requantize_saturated(accumulator, multiplier, *bounds, shift, zero, TIR)
+            bounds = arguments.bounds(epilogue, channel)
+            if epilogue.saturated:
+                value = arith.requantize_saturated(accumulator, multiplier, *bounds, zero, TIR)
             else:
                 value = arith.requantize_narrow(accumulator, multiplier, *bounds, shift, zero, low, high, TIR)
         else:
@@ -84,7 +88,7 @@ def apply_epilogue(
     other, other_zero = arguments.residual[place].astype("int32"), scalars[Scalar.RESIDUAL_ZERO]
     factor = scalars[Scalar.RESIDUAL_MULTIPLIER]
     if epilogue.narrow:
-        bounds = (arguments.pre_shift[channel], arguments.lower[channel], arguments.upper[channel])
+        bounds = arguments.bounds(epilogue, channel)
         value = arith.requantize_add_folded(
             accumulator, multiplier, *bounds, other, other_zero, factor, shift, zero, low, high, TIR
         )  # fmt: skip

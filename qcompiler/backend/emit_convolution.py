@@ -11,6 +11,7 @@ from qcompiler.backend.lowering import Lowering, output_scalars
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Node
 from qcompiler.ops.operator import zero_of
+from qcompiler.ops.requantize import is_saturated
 
 
 def convolution(lowering: Lowering, node: Node) -> None:
@@ -20,7 +21,9 @@ def convolution(lowering: Lowering, node: Node) -> None:
     weight = lowering.graph.constant[sums.inputs[1]]
     narrow, residual = node.op.endswith("narrow"), node.op.startswith("requantize_add")
     other = lowering.graph.values[node.inputs[-1]] if residual else None
-    epilogue = Epilogue(narrow, None if other is None else other.type.dtype.container.name, node.output.type.dtype.container.name)
+    shifted = narrow and bool(lowering.graph.constant[node.inputs[2]].data.any())
+    types = (None if other is None else other.type.dtype.container.name, node.output.type.dtype.container.name)
+    epilogue = Epilogue(narrow, *types, pre_shifted=shifted, saturated=is_saturated(lowering.graph, node))
     assert isinstance(weight.type.dtype, IntegerType)
     shape = lowering.image(x.type, sums.origin).shape
     space = shape[-2:] if len(shape) > 3 else (1, 1)

@@ -40,14 +40,16 @@ class Scalar(IntEnum):
 class Epilogue:
     """How int32 accumulators become output codes.
 
-    ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments; for uint8 codes without
-    a residual they saturate (:func:`arith.saturates`).
+    ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments. ``pre_shifted``: whether
+    any ``pre_shift`` is other than 0. ``saturated``: whether :func:`arith.requantize_saturated` serves.
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
     """
 
     narrow: bool
     residual: str | None
     out_dtype: str  # numpy name: uint8, int16 or int32
+    pre_shifted: bool = True
+    saturated: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from qcompiler.backend.kernel import KernelSpec
 from qcompiler.backend.lower import plan_steps
 from qcompiler.ir.graph import Graph
 
+LEFT_OUT: Final = ("pre_shifted", "saturated")
+"""Fields of an epilogue that make a difference of two or three instructions for a vector of outputs."""
 LONGEST_VALUE: Final = 64  # characters of one field; longer ones, such as tables of indices, are replaced by a hash
 
 
@@ -18,7 +20,7 @@ def kernel_key(spec: KernelSpec, target: str) -> str:
     """The key of a kernel, as in ``x86-avx2 convolution batch=1 height=32 ... weight_bits=4 narrow=yes``.
 
     Equal kernels have equal keys, other ones have others. The bits of the input's codes are not in it where the target stores
-    them as bytes: the kernel is the same.
+    them as bytes: the kernel is the same. Nor are ``LEFT_OUT``, which the bits of a layer's output decide about.
     """
     kind = type(spec).__name__.removesuffix("Spec").lower()
     return " ".join((target, kind, *(f"{name}={_short(value)}" for name, value in _fields(spec))))
@@ -32,6 +34,8 @@ def kernel_keys(graph: Graph, target: str, input_layout: str = "NCHW") -> tuple[
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
     """The fields of a description, those of the descriptions in it among them."""
     for field in fields(value):
+        if field.name in LEFT_OUT:
+            continue
         inner = getattr(value, field.name)
         if is_dataclass(inner):
             yield from _fields(inner)

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from typing_extensions import override
 
 from qcompiler import arith
-from qcompiler.ir.dtypes import I32
-from qcompiler.ir.graph import Array, Node, TensorType
+from qcompiler.ir.dtypes import I32, IntegerType
+from qcompiler.ir.graph import Array, Graph, Node, TensorType
 from qcompiler.ops.operator import INTEGER_STAGE, Operand, Operator, require, zero_of
+
+
+def is_saturated(graph: Graph, node: Node) -> bool:
+    """Whether a requantize_narrow's codes are the uppermost bytes of its products: :func:`arith.requantize_saturated` serves."""
+    dtype = node.output.type.dtype
+    if node.op != "requantize_narrow" or not isinstance(dtype, IntegerType) or dtype.signed:
+        return False
+    constants = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
+    return node["shift"] == arith.SATURATED_SHIFT and arith.saturates(
+        *constants, node["shift"], node.output.zero or 0, *node["limits"]
+    )
 
 
 class _FromAccumulator(Operator):

@@ -42,7 +42,7 @@ def check(table: LatencyTable, target: Target) -> None:
     assert [whole.name for whole in table.passes] == ["w8a8", "w4a8", "w2a8"]
     assert all(whole.ns > 0 for whole in table.passes)
     assert all(latency.samples >= 6 for latency in table.kernels.values())
-    assert all(ns > 0 for by_bits in latency_costs(small_graph(), target, table).layers.values() for ns in by_bits.values())
+    assert all(ns >= 0 for by_bits in latency_costs(small_graph(), target, table).layers.values() for ns in by_bits.values())
 
 
 def test_here(tmp_path: Path) -> None:

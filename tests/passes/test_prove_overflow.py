@@ -35,7 +35,7 @@ NARROW = """graph @g stage=integer (%x: u8[N,1] scale=0x1p-7 zero=3) {
 """
 SATURATED = """graph @g stage=integer (%x: u8[N,1] scale=0x1p-7 zero=3) {
   const %w: i8[1,1] = [127]
-  const %m: i32[1] = [64]
+  const %m: i32[1] = [16777216]
   const %p: i32[1] = [1]
   const %lo: i32[1] = [LOWER]
   const %hi: i32[1] = [UPPER]
@@ -62,7 +62,7 @@ SOUND = [
     fill(LAYER, weights="1, 1", bias=0, multiplier=2**31 - 1, shift=62),
     fill(ADD, m1=2**21, m2=2**21),
     fill(NARROW, multiplier=131_000, upper=32385),
-    fill(SATURATED, lower=0, upper=383, shift=6),
+    fill(SATURATED, lower=0, upper=383, shift=24),
     fill(POOL, m=2**31 - 1, shift=31),
     fill(POOL, m=2**31 - 1, shift=62),
 ]
@@ -94,9 +94,10 @@ def test_the_proof_holds_up_to_the_bound(text: str) -> None:
             "limits (-32768, 32768) are not codes of i16",
         ),
         (fill(ADD, m1=2**22, m2=2**22), "a sum can reach 2407530496, the limit is 2147483647"),
-        (fill(SATURATED, lower=0, upper=384, shift=6), "some sums within lower and upper give codes outside of limits"),
-        (fill(SATURATED, lower=-1, upper=383, shift=6), "some sums within lower and upper give codes outside of limits"),
-        (fill(SATURATED, lower=0, upper=383, shift=25), "shift 25 is more than 24"),
+        # Past what saturates, products are not used modulo 2^32.
+        (fill(SATURATED, lower=0, upper=384, shift=24), "a narrow product can reach 3229614080, the limit is 2147483647"),
+        (fill(SATURATED, lower=-1, upper=383, shift=24), "a narrow product can reach"),
+        (fill(SATURATED, lower=0, upper=383, shift=23), "a narrow product can reach"),
         (fill(NARROW, multiplier=140_000, upper=32385), "a narrow product can reach 2266880001, the limit is 2147483647"),
     ],
 )

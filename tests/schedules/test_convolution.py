@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules import convolution_arm, convolution_generic, convolution_vnni, convolution_x86
@@ -42,7 +43,7 @@ def spec(size: Any, in_channels: int, out_channels: int, kernel: int = 1, **chan
     height, width = size if isinstance(size, tuple) else (size, size)
     base = ConvolutionSpec(
         1, height, width, in_channels, out_channels, (kernel, kernel), (1, 1), (kernel // 2,) * 4, (1, 1), 1, 8,
-        Epilogue(True, None, "uint8"),
+        Epilogue(True, None, "uint8", saturated=True),
     )  # fmt: skip
     return replace(base, **changes)
 
@@ -57,6 +58,9 @@ CASES = {
     "row_tail": spec((3, 31), 20, 40, 3, epilogue=RESIDUAL),
     "wide_tail": spec((3, 31), 20, 40, 3, epilogue=Epilogue(False, "uint8", "uint8"), batch=2),
     "batch": spec(9, 24, 112, 3, batch=3, epilogue=WIDE),
+    "unshifted": spec(9, 24, 112, 3, batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, saturated=True)),
+    "clamped": spec(9, 24, 48, 3, epilogue=Epilogue(True, None, "uint8")),
+    "unshifted_residual": spec(14, 24, 48, epilogue=Epilogue(True, "uint8", "uint8", pre_shifted=False)),
     "asymmetric": spec((10, 13), 12, 48, 3, padding=(2, 0, 1, 3), strides=(1, 2), epilogue=WIDE),
     "dilated": spec(11, 32, 16, 3, dilation=(2, 3), padding=(2, 3, 2, 3)),
     "five": spec(7, 17, 33, 5, epilogue=Epilogue(False, None, "int32")),
@@ -104,13 +108,17 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
     shift = max(2, int(np.log2((1 << (bits - 1)) * reduced / target)))
     values["multiplier"] = random.integers(1 << (bits - 2), 1 << bits, channels)
     if case.epilogue.narrow:  # a step of the sum is at most one of the code
-        shift = min(max(shift, bits), 22 if case.epilogue.residual else 24)
+        shift = min(max(shift, bits), 22)
+        values["pre_shift"] *= case.epilogue.pre_shifted
     if mode == "ties":  # small sums, halved: every odd one is a tie, or one past it
-        shift = min(shift, 24)
+        shift = min(shift, 22)
         weights[:] = np.clip(weights, -1, 1) * (random.random(weights.shape) < 2.0 / weights[0].size)
         values["bias"] = random.integers(-50, 50, channels)
         values["multiplier"] = (1 << (shift - 1)) + random.integers(0, 2, channels)
-        values["pre_shift"] = random.integers(0, 2, channels)
+        values["pre_shift"] = random.integers(0, 2, channels) * case.epilogue.pre_shifted
+    if case.epilogue.saturated:
+        values["multiplier"] <<= arith.SATURATED_SHIFT - shift
+        shift = arith.SATURATED_SHIFT
     bound = random.integers(1 << 12, 1 << 14, channels)
     if case.epilogue.narrow and mode == "ties":
         bound = np.minimum(bound, (1 << 29) // (1 << (shift - 1)))
@@ -127,8 +135,7 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
         shape = (case.batch, case.out_height, case.out_width, channels)
         values["residual"] = random.integers(*OUTPUTS[residual], shape, endpoint=True)
     values["scalars"] = scalars
-    saturates = case.epilogue.narrow and out == "uint8" and not residual
-    return saturated(values, scalars) if saturates else values
+    return saturated(values, scalars) if case.epilogue.saturated else values
 
 
 def reference(case: ConvolutionSpec, values: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
@@ -153,7 +160,7 @@ def reference(case: ConvolutionSpec, values: dict[str, np.ndarray[Any, Any]]) ->
     total = total * values["multiplier"]
     if case.epilogue.residual:
         total = total + (values["residual"] - scalars[Scalar.RESIDUAL_ZERO]) * scalars[Scalar.RESIDUAL_MULTIPLIER]
-    if case.epilogue.narrow:
+    if case.epilogue.narrow and not case.epilogue.saturated:
         assert np.abs(total).max() + (scalars[Scalar.Y_ZERO] << scalars[Scalar.SHIFT]) < 1 << 31
     rounded = (total + (1 << (scalars[Scalar.SHIFT] - 1))) >> scalars[Scalar.SHIFT]
     return np.clip(rounded + scalars[Scalar.Y_ZERO], scalars[Scalar.LO], scalars[Scalar.HI])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules.depthwise import build
@@ -15,7 +16,7 @@ from tests.schedules.harness import TARGETS, instruction_sets, prepare, saturate
 
 Array = np.ndarray[Any, Any]
 LIMITS = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
-NARROW, WIDE = Epilogue(True, None, "uint8"), Epilogue(False, None, "uint8")
+NARROW, WIDE = Epilogue(True, None, "uint8", saturated=True), Epilogue(False, None, "uint8")
 
 
 def spec(
@@ -33,6 +34,7 @@ SPECS = [
     spec(144, (14, 14), (5, 5), bits=4),
     spec(80, (13, 15), (5, 5), (2, 2), (2, 2, 2, 2), bits=2),
     spec(64, (7, 7), (5, 5), epilogue=Epilogue(True, "uint8", "uint8")),
+    spec(48, (6, 15), (3, 3), batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, saturated=True)),
     spec(20, (6, 5), (3, 3), batch=2, epilogue=Epilogue(False, "int16", "int16")),
     spec(3, (8, 9), (3, 3), bits=4, epilogue=WIDE),
     spec(16, (12, 12), (3, 3), (1, 1), (2, 2, 2, 2), dilation=(2, 2)),
@@ -66,13 +68,13 @@ def arguments(what: ConvolutionSpec, fill: str, generator: np.random.Generator) 
     if fill != "random":
         x[...] = 255 if fill == "largest" else generator.choice([0, 255], x.shape)
         codes[...] = high if fill == "largest" else np.where(np.arange(channels) % 2, low, high)[:, None, None, None]
-    bits = 10 if what.epilogue.narrow else 31
+    bits = (18 if what.epilogue.saturated else 10) if what.epilogue.narrow else 31
     return {
         "x": x.astype(np.uint8),
         "codes": codes.astype(np.int8),
         "bias": generator.integers(-3000, 3000, channels).astype(np.int32),
         "multiplier": generator.integers(1, 1 << bits, channels).astype(np.int32),
-        "pre_shift": generator.integers(0, 4, channels).astype(np.int32),
+        "pre_shift": generator.integers(0, 4, channels).astype(np.int32) * what.epilogue.pre_shifted,
         "lower": -generator.integers(1, 1 << 18, channels).astype(np.int32),
         "upper": generator.integers(1, 1 << 18, channels).astype(np.int32),
     }
@@ -109,7 +111,8 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
             "x_zero": 131, "shift": shift, "y_zero": 3, "lo": low, "hi": high,
             "residual_multiplier": 517, "residual_zero": 100,
         }  # fmt: skip
-        if what.epilogue.narrow and what.epilogue.residual is None and what.epilogue.out_dtype == "uint8":
+        if what.epilogue.saturated:
+            scalar["shift"] = arith.SATURATED_SHIFT
             values = saturated(values, scalars(**scalar))
         stored_x = generator.integers(0, 256, (what.batch, what.height, what.width, stored)).astype(np.uint8)
         stored_x[..., : what.in_channels] = values["x"]
