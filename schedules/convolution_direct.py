@@ -7,6 +7,7 @@ a tile stay in registers from the bias to the stored code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
 from qcompiler.schedules.pack import PackedSteps, adjust_for_offset, unpack_code
-from qcompiler.schedules.tile import Problem, Tile, choose_tile, split_width
+from qcompiler.schedules.tile import Problem, Tile, choose_tile, divisors, split_width
 
 _STACK_BYTES: Final = MAXIMUM_STACK_BYTES - 4096
 """Copied rows and unpacked weights of a task; the accumulators come on top."""
+MOST_TOGETHER: Final = 16
 _WORTH_UNPACKING: Final = 16
 """Pixels of a task from which on weights are unpacked to scratch, not in registers."""
 
@@ -163,8 +165,19 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
         parts = _tiles(whole, instruction)
         words = -(-words // per_byte) * per_byte
     taps = spec.kernel[0] * spec.kernel[1]
-    steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits)
+    together = _together(original, whole.blocks)
+    steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits, together)
     return tuple(_Plan(spec, instruction, *part, steps, whole.copied, converted, inline) for part in parts)
+
+
+def _together(spec: ConvolutionSpec, blocks: int) -> int:
+    """Blocks of outputs whose weights lie side by side: the same for any batch, so that kernels of one layer share them.
+
+    A layer without pixels reads every weight once, from memory, for many blocks at a time: one stream is fast, many are not.
+    """
+    if (spec.height, spec.width, *spec.kernel, spec.groups) != (1, 1, 1, 1, 1):
+        return 1
+    return max(value for value in divisors(blocks) if value <= MOST_TOGETHER)
 
 
 def _tiles(problem: Problem, instruction: DotProduct) -> list[tuple[int, int, Tile]]:
@@ -196,6 +209,7 @@ def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
         column_stride=spec.strides[1],
         channel_bytes=words * DEPTH * spec.groups * np.dtype(instruction.x_dtype).itemsize,
         group_blocks=blocks // spec.groups,
+        together=_together(spec, blocks),
     )
 
 
@@ -221,19 +235,17 @@ def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
 
         padded_shape = (spec.batch, spec.height + top + bottom, spec.width + left + right, steps.words * DEPTH * spec.groups)
         rows = te.compute(padded_shape, padded, name="rows")
-    if spec.weight_bits == 8:
-        weights = unpacked = te.placeholder((steps.blocks, steps.steps, *steps.step_shape), "int8", name="weights")
-        if instruction.weight_dtype != "int8":
-            unpacked = te.compute(weights.shape, lambda *place: weights(*place).astype(instruction.weight_dtype), name="unpacked")
-    else:
-        weights = te.placeholder((steps.blocks, steps.stored, *steps.step_shape), "uint8", name="weights")
-        unpacked = te.compute(
-            (steps.blocks, steps.stored * steps.per_byte, *steps.step_shape),
-            lambda v, s, o, i, j: unpack_code(
-                weights[v, s // steps.per_byte, o, i, j], s % steps.per_byte, spec.weight_bits
-            ).astype(instruction.weight_dtype),
-            name="unpacked",
-        )
+    weights = te.placeholder(steps.stored_shape, "int8" if spec.weight_bits == 8 else "uint8", name="weights")
+
+    def stored(v: Any, s: Any, *lane: Any) -> Any:
+        if spec.weight_bits == 8:
+            return weights[(*steps.place(v, s), *lane)]
+        return unpack_code(weights[(*steps.place(v, s // steps.per_byte), *lane)], s % steps.per_byte, spec.weight_bits)
+
+    weight: Callable[..., Any] = stored
+    if plan.converted:
+        count = (steps.blocks, steps.stored * steps.per_byte, *steps.step_shape)
+        weight = te.compute(count, lambda *place: stored(*place).astype(instruction.weight_dtype), name="unpacked")
     kh, kw = te.reduce_axis((0, spec.kernel[0]), "kh"), te.reduce_axis((0, spec.kernel[1]), "kw")
     word = te.reduce_axis((0, steps.words), "word")
     groups = [te.reduce_axis((0, DEPTH // group), "outer")] if group < DEPTH else []
@@ -244,8 +256,8 @@ def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
         outer = groups[0] if groups else 0
         first = v // (steps.blocks // spec.groups) * steps.words * DEPTH if spec.groups > 1 else 0
         value = rows[n, place[0], place[1], first + word * DEPTH + outer * group + inner].astype("int32")
-        weight = unpacked[v, (kh * spec.kernel[1] + kw) * steps.words + word, outer, lane, inner].astype("int32")
-        return te.sum(value * weight, axis=[kh, kw, word, *groups, inner])
+        code = weight(v, (kh * spec.kernel[1] + kw) * steps.words + word, outer, lane, inner).astype("int32")
+        return te.sum(value * code, axis=[kh, kw, word, *groups, inner])
 
     sums = te.compute((*shape[:3], steps.blocks, lanes), product, name="sums")
 

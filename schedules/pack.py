@@ -12,10 +12,11 @@ from qcompiler.schedules.dot_product import DEPTH
 
 @dataclass(frozen=True)
 class PackedSteps:
-    """Weights as ``[blocks][steps][DEPTH / group][lanes][group]``; a step is four input channels of one tap.
+    """Weights as ``[blocks / together][steps][together][DEPTH / group][lanes][group]``; a step is four input channels of one tap.
 
-    ``words``: steps per tap. Below 8 bits a byte holds the same place of ``8 / bits`` successive steps, the first in
-    the low bits, each code less the smallest, so unpacking is a shift, an and, and a subtraction of whole vectors.
+    ``together``: blocks that are read side by side, so that one stream of memory serves them. ``words``: steps per tap.
+    Below 8 bits a byte holds the same place of ``8 / bits`` successive steps, the first in the low bits, each code less the
+    smallest, so unpacking is a shift, an and, and a subtraction of whole vectors.
     """
 
     blocks: int
@@ -24,6 +25,7 @@ class PackedSteps:
     taps: int
     words: int
     bits: int
+    together: int = 1
 
     @property
     def per_byte(self) -> int:
@@ -49,10 +51,19 @@ class PackedSteps:
         padded = np.zeros((self.blocks * self.lanes, self.words * DEPTH, self.taps), np.int8)
         padded[:out_channels, :in_channels] = codes.reshape(out_channels, in_channels, self.taps)
         split = padded.reshape(self.blocks, self.lanes, self.words, DEPTH // self.group, self.group, self.taps)
-        ordered = split.transpose(0, 5, 2, 3, 1, 4).reshape(self.blocks, self.steps, self.lanes * DEPTH)
-        if self.bits == 8:
-            return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8)
-        return pack_codes(ordered, self.bits).reshape(-1)
+        ordered = np.ascontiguousarray(split.transpose(0, 5, 2, 3, 1, 4)).reshape(self.blocks, self.steps, self.lanes * DEPTH)
+        stored = ordered.view(np.uint8) if self.bits == 8 else pack_codes(ordered, self.bits)
+        streams = stored.reshape(-1, self.together, *stored.shape[1:]).transpose(0, 2, 1, 3)
+        return np.ascontiguousarray(streams).reshape(-1)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Of the packed array; :meth:`place` gives its indices."""
+        return (self.blocks // self.together, self.stored, self.together, *self.step_shape)
+
+    def place(self, block: Any, stored_step: Any) -> tuple[Any, ...]:
+        """The first three indices of a stored step of a block."""
+        return (block // self.together, stored_step, block % self.together)
 
 
 def pack_codes(codes: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:

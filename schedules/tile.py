@@ -39,6 +39,14 @@ class Problem:
     channel_bytes: int  # of one pixel of the copied rows
     group_blocks: int  # vectors that read the same input channels
     most_blocks: int = 32  # vectors of a tile, at most
+    together: int = 1  # vectors whose weights lie side by side
+
+    @property
+    def block_choices(self) -> list[int]:
+        """Vectors that a tile may have: for a single pixel, all whose weights are one stream."""
+        if self.together > 1 and self.out_height * self.out_width == 1:
+            return [self.together]
+        return [value for value in divisors(self.group_blocks) if value <= self.most_blocks]
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def _register_tile(problem: Problem, instruction: DotProduct) -> tuple[float, in
     width = problem.out_width
     # Few steps are unrolled whole, and then LLVM wants registers for the weights of all of them.
     allowed = min(instruction.accumulators, _SHORT_ACCUMULATORS if problem.steps <= _SHORT_STEPS else instruction.accumulators)
-    for blocks in [value for value in divisors(problem.group_blocks) if value <= problem.most_blocks]:
+    for blocks in problem.block_choices:
         for columns in [value for value in range(1, min(width, instruction.registers) + 1) if width % value == 0]:
             for rows in (1, 2, 4) if columns == width else (1,):
                 pixels = rows * columns

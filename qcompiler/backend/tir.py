@@ -70,12 +70,12 @@ class TirArithmetic:
 class X86Arithmetic(TirArithmetic):
     """Products of a vector and one number as x86 has them, of even lanes and of odd ones.
 
-    LLVM finds that form by itself only where both factors change in a loop. ``signed``: whether there are signed products
+    LLVM finds that form by itself only where both factors change in a loop. ``signed_products``: whether there are any
     (from SSE4.1 on); else they are unsigned, which is too much by ``b`` where a is negative, and b has to be positive.
     """
 
-    def __init__(self, signed: bool) -> None:
-        self.signed = signed
+    def __init__(self, signed_products: bool) -> None:
+        self.signed_products = signed_products
 
     def high_product(self, a: Any, b: Any) -> Any:
         lanes = lanes_of(a)
@@ -84,17 +84,21 @@ class X86Arithmetic(TirArithmetic):
         pairs, half = f"int64x{lanes // 2}", tirx.const(32, "int64")
         even = tirx.reinterpret(pairs, a)
         odd = even >> half
-        if self.signed:
+        if self.signed_products:
             even = (even << half) >> half
         else:
             even, odd = even & tirx.const(0xFFFFFFFF, "int64"), odd & tirx.const(0xFFFFFFFF, "int64")
         products = [tirx.reinterpret(f"int32x{lanes}", part * self.wide(b)) for part in (even, odd)]
         upper = tirx.Shuffle(products, [lane // 2 * 2 + 1 + lane % 2 * lanes for lane in range(lanes)])
-        return upper if self.signed else upper - ((a >> tirx.const(31, "int32")) & b)
+        return upper if self.signed_products else upper - ((a >> tirx.const(31, "int32")) & b)
 
 
 TIR: Final = TirArithmetic()
-X86: Final = {"x86-64": X86Arithmetic(signed=False), "avx2": X86Arithmetic(signed=True), "avx512vnni": X86Arithmetic(signed=True)}
+X86: Final = {
+    "x86-64": X86Arithmetic(signed_products=False),
+    "avx2": X86Arithmetic(signed_products=True),
+    "avx512vnni": X86Arithmetic(signed_products=True),
+}
 
 
 def arithmetic(instruction_set: str) -> TirArithmetic:

@@ -23,9 +23,10 @@ def is_saturated(graph: Graph, node: Node) -> bool:
     dtype = node.output.type.dtype
     if node.op != "requantize_narrow" or not isinstance(dtype, IntegerType) or dtype.signed:
         return False
-    constants = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
-    return node["shift"] == arith.SATURATED_SHIFT and arith.saturates(
-        *constants, node["shift"], node.output.zero or 0, *node["limits"]
+    multiplier, first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
+    shift, (lo, hi) = node["shift"], node["limits"]
+    return bool(
+        shift == arith.SATURATED_SHIFT and arith.saturates(multiplier, first, lower, upper, shift, node.output.zero or 0, lo, hi)
     )
 
 
