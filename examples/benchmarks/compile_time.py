@@ -1,7 +1,9 @@
 """Seconds and peak memory from a float model to a loaded library (to its files for another CPU), calibration included.
 
-Every measurement is in a fresh process. The model and the calibration images are loaded before the clock starts; importing
-tvm is part of the time, importing torch is not. Run from the repository's root:
+Also what comes of it: the bytes of the library beside those of its packed weight codes, and how much longer than a later
+inference it takes to load the library and run it for the first time, where this machine can. Every measurement is in a fresh
+process. The model and the calibration images are loaded before the clock starts; importing tvm is part of the time, importing
+torch is not. Run from the repository's root:
 
     python -m examples.benchmarks.compile_time
 """
@@ -24,11 +26,16 @@ from rich.console import Console
 from rich.table import Table
 
 SAMPLES = 64
+LATER = 20  # inferences after the first
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds of wall time and of CPU time (children included), and peak resident memory in MiB before and after."""
+    """Seconds of wall time and of CPU time (children included), and peak resident memory in MiB before and after.
+
+    ``packed_mb`` and ``library_mb``: 10^6 bytes of weight codes and of libnet.so. ``start_ms``: to load the library and run it
+    once, less a later run, the file being in the page cache; None where this machine does not run it.
+    """
 
     model: str
     target: str
@@ -38,6 +45,27 @@ class Figures:
     cpu_seconds: float
     loaded_mib: float
     peak_mib: float
+    packed_mb: float
+    library_mb: float
+    start_ms: float | None
+
+
+def _start_ms(folder: Path) -> float:
+    """In this process, into which the library has not been loaded yet."""
+    import numpy as np
+
+    import qcompiler as qc
+
+    description = json.loads((folder / "net.json").read_text(encoding="utf-8"))["inputs"]
+    load = qc.Library  # imported by now
+    codes = [np.zeros((1, *port["shape"]), port["dtype"]) for port in description]
+    marks = [time.perf_counter()]
+    with load(folder) as library:
+        for _ in range(LATER + 1):
+            library.run_int(*codes)
+            marks.append(time.perf_counter())
+    first, *later = np.diff(marks)
+    return float(first - np.median(later)) * 1e3
 
 
 def _peak_mib() -> float:
@@ -52,19 +80,22 @@ def _cpu_seconds() -> float:
 def measure(name: str, data: Path, target: str, samples: int) -> Figures:
     """Compile once in this process."""
     import qcompiler as qc
+    from examples.benchmarks.cases import Case
+    from qcompiler.report import read_report
     from qcompiler.targets.target import host_runs, load_target
-    from tests.real_models import calibration_images, load_real_model
 
-    model = load_real_model(name, data).model
-    calibration = calibration_images(name, data, samples).floats()
+    case = Case(name, 1, data)
+    model, calibration = case.source, case.calibration[:samples]
     loaded, cpu, start = _peak_mib(), _cpu_seconds(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         artifact = qc.build(model, calibration=calibration, target=target, out=Path(folder) / "library", progress=False)
-        if host_runs(load_target(artifact.description["target"])):
-            qc.Library(artifact.folder).close()
-    seconds = time.perf_counter() - start
+        seconds, cpu, peak = time.perf_counter() - start, _cpu_seconds() - cpu, _peak_mib()
+        runs = host_runs(load_target(artifact.description["target"]))
+        library_bytes = (artifact.folder / "libnet.so").stat().st_size
+        packed = sum(layer.weight_bytes or 0 for layer in read_report(artifact.folder).layers)
+        start_ms = _start_ms(artifact.folder) if runs else None
     cores = len(os.sched_getaffinity(0))
-    return Figures(name, target, len(calibration), cores, seconds, _cpu_seconds() - cpu, loaded, _peak_mib())
+    return Figures(name, target, len(calibration), cores, seconds, cpu, loaded, peak, packed / 1e6, library_bytes / 1e6, start_ms)
 
 
 def main(
@@ -77,7 +108,7 @@ def main(
     """Time compilation; every measurement has a process of its own."""
     context = multiprocessing.get_context("spawn")
     figures = []
-    for name in model or ["efficientnet-lite0"]:
+    for name in model or ["efficientnet-lite0", "resnet50"]:
         for chosen in target or ["native"]:
             with context.Pool(1) as pool:
                 figures.append(pool.apply(measure, (name, data, chosen, samples)))
@@ -85,7 +116,19 @@ def main(
         print(json.dumps([asdict(row) for row in figures], indent=1))
         return
     table = Table(title=f"from model to library, load {os.getloadavg()[0]:.2f}", title_justify="left")
-    headings = ("model", "target", "samples", "cores", "seconds", "CPU seconds", "MiB before", "peak MiB")
+    headings = (
+        "model",
+        "target",
+        "samples",
+        "cores",
+        "seconds",
+        "CPU seconds",
+        "MiB before",
+        "peak MiB",
+        "packed MB",
+        "library MB",
+        "start ms",
+    )
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("model", "target") else "right")
     for row in figures:

@@ -191,7 +191,8 @@ class Library:
 
     def _check_host(self) -> None:
         architecture = self.description["architecture"]
-        missing = [flag for flag in self.description["cpu_flags"] if flag not in host_cpu_flags()]
+        present = host_cpu_flags()
+        missing = [flag for flag in self.description["cpu_flags"] if flag not in present]
         problem = ""
         if sys.platform != "linux":
             problem = f"the library is an ELF file for Linux, this system is {sys.platform}"
