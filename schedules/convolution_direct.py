@@ -25,6 +25,12 @@ from qcompiler.schedules.tile import Problem, Tile, choose_tile, divisors, split
 
 _STACK_BYTES: Final = MAXIMUM_STACK_BYTES - 4096
 """Copied rows and unpacked weights of a task; the accumulators come on top."""
+_WORTH_INLINE: Final = 7
+"""Pixels of a tile from which on its dot products hide unpacking in registers, where that is a matter of two instructions."""
+_INLINE_ACCUMULATORS, _INLINE_BLOCKS = 24, 3
+"""Vectors of sums and of weights beside which unpacking finds registers."""
+_RESIDUAL_ACCUMULATORS: Final = 16
+"""The long epilogue of a small tile overlaps with the next tile's dot products."""
 MOST_TOGETHER: Final = 16
 _WORTH_UNPACKING: Final = 16
 """Pixels of a task from which on weights are unpacked to scratch, not in registers."""
@@ -146,6 +152,7 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
     unpacked_bytes = (whole.steps + per_byte) * instruction.lanes * DEPTH * np.dtype(instruction.weight_dtype).itemsize
     parts = _tiles(whole, instruction)
     converted = unpacked = spec.weight_bits < 8 or instruction.weight_dtype != "int8"
+    words = -(-inputs // DEPTH)
     if converted:
         for most_blocks in (32, 2, 1):
             attempt = _tiles(replace(whole, most_blocks=most_blocks), instruction)
@@ -154,15 +161,17 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
                 break
         else:
             unpacked = False
-    words = -(-inputs // DEPTH)
     pixels = max((tile.rows * tile.columns for _, _, tile in parts), default=0)
-    inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < _WORTH_UNPACKING)
+    wide = _tiles(replace(whole, most_accumulators=_INLINE_ACCUMULATORS, most_blocks=_INLINE_BLOCKS), instruction)
+    wide_pixels = min((tile.pixel_rows * tile.pixel_columns for _, _, tile in wide), default=0)
+    cheap = wide_pixels >= _WORTH_INLINE and instruction.weight_dtype == "int8" and words % per_byte == 0
+    inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < _WORTH_UNPACKING or cheap)
     if converted and not unpacked and not inline:
         return ()
     if inline and spec.groups > 1 and words % per_byte:
         return ()
     if inline:
-        parts = _tiles(whole, instruction)
+        parts = wide if cheap else _tiles(whole, instruction)
         words = -(-words // per_byte) * per_byte
     taps = spec.kernel[0] * spec.kernel[1]
     together = _together(original, whole.blocks)
@@ -209,6 +218,7 @@ def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
         column_stride=spec.strides[1],
         channel_bytes=words * DEPTH * spec.groups * np.dtype(instruction.x_dtype).itemsize,
         group_blocks=blocks // spec.groups,
+        most_accumulators=_RESIDUAL_ACCUMULATORS if spec.epilogue.residual else instruction.accumulators,
         together=_together(spec, blocks),
     )
 

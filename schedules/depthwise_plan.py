@@ -15,6 +15,8 @@ ROWS: Final = 2  # per step, at most: more did not pay
 WHOLE_ROW_BYTES: Final = 40 << 10
 UNROLLED: Final = 1500  # multiply-adds in the code of a tile
 TASKS: Final = 32  # enough ranges for several threads
+FEWEST_TASKS: Final = 4
+TASK_VECTORS: Final = 128  # of outputs; smaller tasks spend their time on unpacking weights
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ class Plan:
 
     @property
     def steps_per_task(self) -> int:
-        wanted = -(-TASKS * self.blocks_per_task // self.blocks)
+        vectors = self.spec.out_height * self.spec.out_width * self.blocks
+        tasks = min(TASKS, max(FEWEST_TASKS, vectors // TASK_VECTORS))
+        wanted = -(-tasks * self.blocks_per_task // self.blocks)
         return -(-self.steps // min(self.steps, wanted))
 
     @property

@@ -12,7 +12,7 @@ SCRATCH_BYTES: Final = 32 * 1024
 """Padded rows that a task copies, at most."""
 LARGE_SCRATCH_BYTES: Final = 48 * 1024
 """The same where all rows in one task save walking large weights again."""
-_SHORT_STEPS: Final = 8
+_SHORT_STEPS: Final = 12
 _SHORT_ACCUMULATORS: Final = 16
 RESIDENT_BYTES: Final = 1 << 20
 """Weights above this are walked once, with all pixels inside; below it pixels are walked once."""
@@ -39,6 +39,7 @@ class Problem:
     channel_bytes: int  # of one pixel of the copied rows
     group_blocks: int  # vectors that read the same input channels
     most_blocks: int = 32  # vectors of a tile, at most
+    most_accumulators: int = 32
     together: int = 1  # vectors whose weights lie side by side
 
     @property
@@ -72,7 +73,9 @@ def _register_tile(problem: Problem, instruction: DotProduct) -> tuple[float, in
     best = (math.inf, 1, 1, 1)
     width = problem.out_width
     # Few steps are unrolled whole, and then LLVM wants registers for the weights of all of them.
-    allowed = min(instruction.accumulators, _SHORT_ACCUMULATORS if problem.steps <= _SHORT_STEPS else instruction.accumulators)
+    allowed = min(instruction.accumulators, problem.most_accumulators)
+    if problem.steps <= _SHORT_STEPS:
+        allowed = min(allowed, _SHORT_ACCUMULATORS)
     for blocks in problem.block_choices:
         for columns in [value for value in range(1, min(width, instruction.registers) + 1) if width % value == 0]:
             for rows in (1, 2, 4) if columns == width else (1,):
