@@ -23,6 +23,8 @@ from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
 from qcompiler.schedules.pack import PackedSteps, adjust_for_offset, unpack_code
 from qcompiler.schedules.tile import Problem, Tile, choose_tile, divisors, split_width
 
+_DENSE_CHANNELS: Final = 2
+"""Up to so many input channels fill half a dot product at most."""
 _STACK_BYTES: Final = MAXIMUM_STACK_BYTES - 4096
 """Copied rows and unpacked weights of a task; the accumulators come on top."""
 _WORTH_INLINE: Final = 7
@@ -49,6 +51,7 @@ class _Plan:
     copied: bool
     converted: bool  # weights are not stored as the instruction wants them
     inline: bool  # they are converted in the innermost loop, else once per vector block into scratch
+    dense: bool  # rows are copied without padding channels, and a step goes over the columns of the kernel too
 
 
 def serves(spec: ConvolutionSpec, instruction: DotProduct) -> bool:
@@ -76,9 +79,15 @@ def build(spec: ConvolutionSpec, instruction: DotProduct, schedule_name: str) ->
         arguments=names,
         tasks=sum(task_count(function) for function in functions),
         schedule=schedule_name,
-        pack=plans[0].steps.pack,
+        pack=lambda codes: plans[0].steps.pack(_columns_as_channels(codes) if plans[0].dense else codes),
         adjust_bias=adjust if instruction.x_offset else None,
     )
+
+
+def _columns_as_channels(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Codes ``[CO, CI, KH, KW]`` as ``[CO, KW * CI, KH, 1]``: the order of a dense row."""
+    outputs, inputs, height, width = codes.shape
+    return codes.transpose(0, 3, 1, 2).reshape(outputs, width * inputs, height, 1)
 
 
 def _place_part(plan: _Plan, function: Any, names: tuple[str, ...]) -> Any:
@@ -152,7 +161,7 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
     unpacked_bytes = (whole.steps + per_byte) * instruction.lanes * DEPTH * np.dtype(instruction.weight_dtype).itemsize
     parts = _tiles(whole, instruction)
     converted = unpacked = spec.weight_bits < 8 or instruction.weight_dtype != "int8"
-    words = -(-inputs // DEPTH)
+    taps, words = _taps(spec)
     if converted:
         for most_blocks in (32, 2, 1):
             attempt = _tiles(replace(whole, most_blocks=most_blocks), instruction)
@@ -173,10 +182,9 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
     if inline:
         parts = wide if cheap else _tiles(whole, instruction)
         words = -(-words // per_byte) * per_byte
-    taps = spec.kernel[0] * spec.kernel[1]
     together = _together(original, whole.blocks)
     steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits, together)
-    return tuple(_Plan(spec, instruction, *part, steps, whole.copied, converted, inline) for part in parts)
+    return tuple(_Plan(spec, instruction, *part, steps, whole.copied, converted, inline, _is_dense(spec)) for part in parts)
 
 
 def _together(spec: ConvolutionSpec, blocks: int) -> int:
@@ -202,9 +210,22 @@ def _tiles(problem: Problem, instruction: DotProduct) -> list[tuple[int, int, Ti
     return parts
 
 
+def _is_dense(spec: ConvolutionSpec) -> bool:
+    """Whether there are so few channels that a dot product holds several columns of the kernel."""
+    return spec.in_channels <= _DENSE_CHANNELS and spec.groups == 1 and spec.dilation[1] == 1 and spec.kernel[1] > 1
+
+
+def _taps(spec: ConvolutionSpec) -> tuple[int, int]:
+    """Taps, and dot products for each."""
+    if _is_dense(spec):
+        return spec.kernel[0], -(-spec.kernel[1] * spec.in_channels // DEPTH)
+    return spec.kernel[0] * spec.kernel[1], -(-spec.in_channels // spec.groups // DEPTH)
+
+
 def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
-    words = -(-spec.in_channels // spec.groups // DEPTH)
-    steps = spec.kernel[0] * spec.kernel[1] * words
+    dense = _is_dense(spec)
+    taps, words = _taps(spec)
+    steps = taps * words
     blocks = physical_channels(spec.out_channels) // instruction.lanes
     return Problem(
         out_height=spec.out_height,
@@ -212,11 +233,12 @@ def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
         blocks=blocks,
         steps=steps,
         weight_bytes=blocks * steps * instruction.lanes * DEPTH * spec.weight_bits // 8,
-        copied=any(spec.padding) or instruction.convert is not None,
+        copied=any(spec.padding) or instruction.convert is not None or dense,
         stride=spec.strides[0],
         reach=(spec.dilation[0] * (spec.kernel[0] - 1), spec.dilation[1] * (spec.kernel[1] - 1)),
         column_stride=spec.strides[1],
-        channel_bytes=words * DEPTH * spec.groups * np.dtype(instruction.x_dtype).itemsize,
+        channel_bytes=(spec.in_channels if dense else words * DEPTH * spec.groups) * np.dtype(instruction.x_dtype).itemsize,
+        row_bytes=words * DEPTH * np.dtype(instruction.x_dtype).itemsize if dense else 0,
         group_blocks=blocks // spec.groups,
         most_accumulators=_RESIDUAL_ACCUMULATORS if spec.epilogue.residual else instruction.accumulators,
         together=_together(spec, blocks),
@@ -238,13 +260,18 @@ def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
         def padded(n: Any, h: Any, w: Any, c: Any) -> Any:
             code = x[n, h - top, w - left, c]
             inside = [h >= top] * (top > 0) + [h < spec.height + top] * (bottom > 0)
-            inside += [w >= left] * (left > 0) + [w < spec.width + left] * (right > 0)
+            inside += [w >= left] * (left > 0) + [w < spec.width + left] * (right > 0 or plan.dense)
             if inside:
                 code = tirx.if_then_else(tirx.all(*inside), code, arguments.scalars[Scalar.X_ZERO].astype("uint8"))
             return convert(code)
 
-        padded_shape = (spec.batch, spec.height + top + bottom, spec.width + left + right, steps.words * DEPTH * spec.groups)
-        rows = te.compute(padded_shape, padded, name="rows")
+        height, width = spec.height + top + bottom, spec.width + left + right
+        if plan.dense:
+            depth = spec.in_channels
+            row_bytes = width * depth + steps.words * DEPTH  # the last step of a row reads beyond it, for weights of 0
+            rows = te.compute((spec.batch, height, row_bytes), lambda n, h, b: padded(n, h, b // depth, b % depth), name="rows")
+        else:
+            rows = te.compute((spec.batch, height, width, steps.words * DEPTH * spec.groups), padded, name="rows")
     weights = te.placeholder(steps.stored_shape, "int8" if spec.weight_bits == 8 else "uint8", name="weights")
 
     def stored(v: Any, s: Any, *lane: Any) -> Any:
@@ -256,17 +283,24 @@ def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
     if plan.converted:
         count = (steps.blocks, steps.stored * steps.per_byte, *steps.step_shape)
         weight = te.compute(count, lambda *place: stored(*place).astype(instruction.weight_dtype), name="unpacked")
-    kh, kw = te.reduce_axis((0, spec.kernel[0]), "kh"), te.reduce_axis((0, spec.kernel[1]), "kw")
+    kh, kw = te.reduce_axis((0, spec.kernel[0]), "kh"), te.reduce_axis((0, 1 if plan.dense else spec.kernel[1]), "kw")
     word = te.reduce_axis((0, steps.words), "word")
     groups = [te.reduce_axis((0, DEPTH // group), "outer")] if group < DEPTH else []
     inner = te.reduce_axis((0, group), "inner")
 
     def product(n: Any, h: Any, w: Any, v: Any, lane: Any) -> Any:
-        place = (h * spec.strides[0] + kh * spec.dilation[0], (w + plan.first) * spec.strides[1] + kw * spec.dilation[1])
+        row = h * spec.strides[0] + kh * spec.dilation[0]
+        column = (w + plan.first) * spec.strides[1]
         outer = groups[0] if groups else 0
-        first = v // (steps.blocks // spec.groups) * steps.words * DEPTH if spec.groups > 1 else 0
-        value = rows[n, place[0], place[1], first + word * DEPTH + outer * group + inner].astype("int32")
-        code = weight(v, (kh * spec.kernel[1] + kw) * steps.words + word, outer, lane, inner).astype("int32")
+        depth = word * DEPTH + outer * group + inner
+        if plan.dense:
+            value = rows[n, row, column * spec.in_channels + depth].astype("int32")
+        else:
+            first = v // (steps.blocks // spec.groups) * steps.words * DEPTH if spec.groups > 1 else 0
+            value = rows[n, row, column + kw * spec.dilation[1], first + depth].astype("int32")
+        code = weight(v, (kh * (1 if plan.dense else spec.kernel[1]) + kw) * steps.words + word, outer, lane, inner).astype(
+            "int32"
+        )
         return te.sum(value * code, axis=[kh, kw, word, *groups, inner])
 
     sums = te.compute((*shape[:3], steps.blocks, lanes), product, name="sums")
@@ -304,11 +338,14 @@ def _schedule(plan: _Plan, function: Any) -> Any:
 
 
 def _schedule_rows(sch: Any, task: Any, plan: _Plan) -> None:
-    """The padded copy: 16 channels at a time, the border peeled off the inner loops."""
+    """The padded copy: vectors of channels, or bytes where few are copied; the border peeled off the inner loops."""
     rows = sch.get_sblock("rows")
     sch.compute_at(rows, task, preserve_unit_loops=True)
     loops = sch.get_loops(rows)[1:]
     channel = loops[-1]
+    if plan.dense:
+        sch.annotate(channel, "pragma_loop_partition_hint", True)
+        return
     size = int(sch.get(channel).extent)
     vector = max(value for value in (64, 48, 32, 16, 12, 8, 4) if size % value == 0)
     _, channel_inner = sch.split(channel, [None, vector])

@@ -37,6 +37,7 @@ class Problem:
     reach: tuple[int, int]  # input rows and columns beyond the first that one output needs
     column_stride: int
     channel_bytes: int  # of one pixel of the copied rows
+    row_bytes: int  # after the pixels of a copied row
     group_blocks: int  # vectors that read the same input channels
     most_blocks: int = 32  # vectors of a tile, at most
     most_accumulators: int = 32
@@ -121,7 +122,7 @@ def choose_tile(problem: Problem, instruction: DotProduct) -> Tile | None:
             return 0
         height = (rows - 1) * problem.stride + problem.reach[0] + 1
         width = (columns - 1) * problem.column_stride + problem.reach[1] + 1
-        return height * width * problem.channel_bytes
+        return height * (width * problem.channel_bytes + problem.row_bytes)
 
     row_choices = [value for value in divisors(problem.out_height) if value % pixel_rows == 0]
     column_choices = [value * pixel_columns for value in divisors(problem.out_width // pixel_columns)][::-1]

@@ -39,10 +39,11 @@ CODES = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
 OUTPUTS = {"uint8": (0, 255), "int16": (-(1 << 15), (1 << 15) - 1), "int32": (-(1 << 31), (1 << 31) - 1)}
 
 
-def spec(size: Any, in_channels: int, out_channels: int, kernel: int = 1, **changes: Any) -> ConvolutionSpec:
+def spec(size: Any, in_channels: int, out_channels: int, kernel: Any = 1, **changes: Any) -> ConvolutionSpec:
     height, width = size if isinstance(size, tuple) else (size, size)
+    rows, columns = kernel if isinstance(kernel, tuple) else (kernel, kernel)
     base = ConvolutionSpec(
-        1, height, width, in_channels, out_channels, (kernel, kernel), (1, 1), (kernel // 2,) * 4, (1, 1), 1, 8,
+        1, height, width, in_channels, out_channels, (rows, columns), (1, 1), (rows // 2, columns // 2) * 2, (1, 1), 1, 8,
         Epilogue(True, None, "uint8", saturated=True),
     )  # fmt: skip
     return replace(base, **changes)
@@ -53,6 +54,10 @@ RESIDUAL = Epilogue(True, "uint8", "uint8")
 CASES = {
     "resnet": spec(32, 16, 16, 3),
     "stem": spec((17, 15), 3, 32, 3, strides=(2, 2), padding=(0, 0, 1, 1)),
+    "dense_one": spec((49, 10), 1, 64, strides=(2, 2), kernel=(10, 4), padding=(4, 1, 5, 1)),
+    "dense_two": spec((9, 31), 2, 20, 5, strides=(1, 3), padding=(2, 0, 2, 0), batch=2, epilogue=RESIDUAL),
+    "dense_rows": spec((700, 3), 1, 16, (3, 2), padding=(0, 1, 0, 0), weight_bits=4, dilation=(3, 1), epilogue=WIDE),
+    "dense_valid": spec((3, 40), 2, 16, (1, 7), padding=(0, 0, 0, 0), weight_bits=2),
     "pointwise": spec(14, 40, 80),
     "pointwise_tail": spec((1, 131), 24, 24),
     "row_tail": spec((3, 31), 20, 40, 3, epilogue=RESIDUAL),
