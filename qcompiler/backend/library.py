@@ -57,8 +57,12 @@ class _Frame:
         self.address = self.workspace.ctypes.data
         self.inputs = (ctypes.c_void_p * max(inputs, 1))()
         self.outputs = (ctypes.c_void_p * max(outputs, 1))()
-        self.options = _Options(struct_bytes=ctypes.sizeof(_Options))
+        self.options = _Options(struct_bytes=ctypes.sizeof(_Options), threads=1)
         self.arguments = ctypes.byref(self.options)
+
+    def use_threads(self, threads: int, parallel_for: int | None, pool: int | None) -> None:
+        """Run on ``threads`` threads, by a pool's function and its address."""
+        self.options.threads, self.options.parallel, self.options.parallel_context = threads, parallel_for, pool
 
 
 def _address(x: Array) -> int:
@@ -169,7 +173,8 @@ class Library:
         self.workspace_bytes = int(workspace_bytes(None))
         self._report = read_report(self.folder) if (self.folder / REPORT).is_file() else None
         self._frames: list[_Frame] = []
-        self._gate = threading.Condition()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._running = 0
         self._closed = False
         self._pools = _Pools(self._library, self.name) if self.description["pool"] else None
@@ -215,9 +220,9 @@ class Library:
 
     def close(self) -> None:
         """Waits for running calls and ends the pool's threads; later calls raise CompileError RUN009."""
-        with self._gate:
+        with self._lock:
             self._closed = True
-            self._gate.wait_for(lambda: self._running == 0)
+            self._idle.wait_for(lambda: self._running == 0)
         if self._pools is not None:
             self._pools.close()
         self._frames.clear()
@@ -325,7 +330,7 @@ class Library:
 
     def _enter(self) -> _Frame:
         """A frame that is this call's own, and the library kept open until :meth:`_leave`."""
-        with self._gate:
+        with self._lock:
             if self._closed:
                 raise CompileError("RUN009", self.name, "the library is closed", "load it again")
             frame = self._frames.pop() if self._frames else None
@@ -337,11 +342,12 @@ class Library:
             raise
 
     def _leave(self, frame: _Frame | None) -> None:
-        with self._gate:
+        with self._lock:
             self._running -= 1
             if frame is not None:
                 self._frames.append(frame)
-            self._gate.notify_all()
+            if self._closed:
+                self._idle.notify_all()
 
     def _execute(self, codes: Sequence[Array], threads: int) -> list[Array]:
         if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= _MAXIMUM_THREADS:
@@ -362,11 +368,10 @@ class Library:
         try:
             frame.inputs[: len(held)] = [_address(x) for x in held]
             frame.outputs[: len(results)] = [_address(y) for y in results]
-            frame.options.threads = threads
-            frame.options.parallel = frame.options.parallel_context = None
             if threads > 1 and self._pools is not None:
-                frame.options.parallel = self._pools.parallel_for
-                frame.options.parallel_context = self._pools.get(threads)
+                frame.use_threads(threads, self._pools.parallel_for, self._pools.get(threads))
+            elif frame.options.threads != 1:
+                frame.use_threads(1, None, None)
             status = self._run(frame.inputs, frame.outputs, n, frame.address, frame.arguments)
         finally:
             self._leave(frame)
