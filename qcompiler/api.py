@@ -165,13 +165,15 @@ def pareto(model: Any, example_inputs: Any = None, *, by: str = "size", points: 
 
     check_sweep(by, points)
     settings = read_options(options)
+    budget = settings.budget or Budget(size="100%")
+    settings = replace(settings, budget=budget)
     target = load_target(settings.target)
     with progress_bars(settings.progress) as progress:
         progress.advance("import", 0)
         imported, graph, calibration = import_model(model, example_inputs, settings, progress)
         passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
         calibrated = to_calibrated(graph, passing, lambda *_: progress.advance("passes"))
-        return sweep(calibrated, passing, settings.budget or Budget(size="100%"), target, settings.input_layout, by, points)
+        return sweep(calibrated, passing, budget, target, settings.input_layout, by, points)
 
 
 def trainable(model: Any, example_inputs: Any = None, **options: Any) -> TrainableModel:
@@ -323,6 +325,7 @@ def _settings(
         progress=progress,
         ranges=imported.ranges,
         quality=options.quality,
+        fewest_bits=8 if options.budget is None else min(options.budget.weight_bits),
     )
 
 
