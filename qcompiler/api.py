@@ -23,7 +23,7 @@ from qcompiler.pipeline import Settings, to_calibrated, to_integer
 from qcompiler.progress import Progress, progress_bars
 from qcompiler.report import Report, artifact_facts, layer_errors, layer_reports
 from qcompiler.samples.source import open_samples
-from qcompiler.search.budget import Budget
+from qcompiler.search.budget import Budget, size_notes
 from qcompiler.tuning.round_weights import QUALITIES
 
 if TYPE_CHECKING:
@@ -295,6 +295,8 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     integer, choice = _quantized(graph, settings, options, target, after)
     check_bit_pairs(integer, target)
     program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress)
+    if options.budget is not None:
+        notes += size_notes(options.budget, program.packed_code_bytes, program.weight_code_bytes)
     measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
     errors = layer_errors(calibrated[-1], integer, measured) if calibrated and measured else {}
     layers = layer_reports(integer, errors)

@@ -30,7 +30,8 @@ Amount = int | float | str
 class Budget:
     """Limits on the whole network; None where there is none.
 
-    ``size``: bytes of packed weight codes, or a share of the same at 8 bits. ``latency_ms``: of one sample on one thread of this
+    ``size``: bytes of packed weight codes, or a share of the same at 8 bits; kernels pad channels to whole vectors and may repeat
+    depthwise codes, so the file has more, which the report says. ``latency_ms``: of one sample on one thread of this
     machine, as measured kernels add up, or as ``latency_table`` (a file of ``qcompiler profile``) says for another. ``bops``:
     multiply-accumulates times weight bits times input bits, or a share of the same at 8 bits. ``average_bits``: of all weights.
     ``activation_memory``: bytes of the workspace for one sample, by the memory plan. It is the same whatever the bits, since
@@ -106,6 +107,17 @@ class Budget:
         costs = (self.size, self.latency_ms, self.bops, self.average_bits)
         loses = self.is_measured or self.sensitivity is not None
         return "size" if loses and all(cost is None for cost in costs) else "sensitivity"
+
+
+def size_notes(budget: Budget, packed: int, stored: int) -> list[str]:
+    """What is to be said where a size in bytes holds for the codes as ``packed``, but not as kernels have ``stored`` them."""
+    if budget.size is None or quantity("size", budget.size)[1] == "%":
+        return []
+    most = amount("size", budget.size, 0)
+    if most is None or stored <= most:
+        return []
+    counted = f"the size is limited to {most:,} bytes of packed weight codes, of which there are {packed:,}"
+    return [f"{counted}; kernels, which pad channels to whole vectors, store {stored:,}"]
 
 
 def amount(name: str, value: Amount | None, whole: int) -> int | None:

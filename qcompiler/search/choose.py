@@ -113,7 +113,7 @@ def uniform_rival(problem: Problem, budget: Budget, choice: Choice) -> dict[str,
     """The most bits for all weights alike within the limits, if the estimate does not say clearly that they lose more.
 
     None where the choice gives no tensor fewer bits than that: rounding it less cannot do harm, and that samples say so now and
-    then is chance. The estimate adds up what tensors do alone, before they are rounded as they ship: near one another, only a run can tell.
+    then is chance. The estimate adds up what tensors do alone: near one another, only a run can tell.
     """
     if budget.goal != "sensitivity" or budget.is_measured:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
 from qcompiler.report import sqnr_db
+from qcompiler.search.budget import size_notes
 from qcompiler.search.choose import CLOSE, pinned, uniform_bits, uniform_rival
 from qcompiler.search.evaluate import score_distance, top1_drop
 from qcompiler.search.pareto import total_costs
@@ -181,6 +183,19 @@ def test_activations_that_need_more_memory_than_there_is() -> None:
     )
 
 
+def test_a_size_counts_packed_codes_and_what_kernels_store_is_said() -> None:
+    options: dict[str, Any] = {"calibration": samples(), "progress": False, "quality": "fast"}
+    library = qc.compile(network(), budget=qc.Budget(size=800, samples=4, metric="mse"), **options)
+    sizes, facts = library.description["sizes"], library.report().facts
+    assert sizes["packed_code_bytes"] == facts["search"]["totals"]["weight_bytes"] == facts["packed code bytes"] <= 800
+    assert sizes["weight_code_bytes"] == facts["weight code bytes"] > 800
+    assert facts["notes"] == [
+        f"the size is limited to 800 bytes of packed weight codes, of which there are {sizes['packed_code_bytes']}; "
+        f"kernels, which pad channels to whole vectors, store {sizes['weight_code_bytes']:,}"
+    ]
+    assert size_notes(qc.Budget(size=800), 800, 800) == size_notes(qc.Budget(size="50%"), 800, 900) == []
+
+
 def test_average_bits_are_a_size(calibrated: Any) -> None:
     table = sensitivities(calibrated, [samples()[:4]], "mse", activation_bits=())
     problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {})
@@ -302,7 +317,12 @@ def test_uniform_bits_are_tried_where_the_estimate_cannot_tell(calibrated: Any) 
     rival = uniform_rival(problem, budget, choice)
     fours = uniform_bits(problem, 4)
     far = total_costs(problem, fours)["sensitivity"] > CLOSE * float(choice.allocation.totals["sensitivity"])
-    assert rival == (None if far or fours == choice.bits else fours)
+    fewer = any(choice.bits[name] < fours[name] for name in fours)
+    assert fewer
+    assert rival == (None if far else fours)
+    more = replace(choice, bits=fours | {next(iter(problem.weights)): 8})
+    assert uniform_rival(problem, qc.Budget(size="95%"), more) is None
+    assert uniform_rival(problem, qc.Budget(size="95%"), replace(choice, bits=fours)) is None
     assert pinned(problem, budget, fours, "net").totals["weight_bytes"] == total_costs(problem, fours)["weight_bytes"]
     assert uniform_rival(problem, qc.Budget(accuracy_drop=1.0), choice) is None
 
