@@ -5,9 +5,9 @@ Run from the repository's root, with QC_DATA naming the folder of models and dat
     python -m examples.benchmarks.pareto_curves --plot examples/benchmarks/pareto.svg
 
 Naive is the usual first try: ranges from the smallest to the largest value for activations and for each channel of weights, all
-rounded to the nearest code, biases as they were. It gets the bits that the search chose, so that the sizes are equal. Where 8 bits
-lose nothing, top-1 of either is that of the float model give or take a few images; how many images keep the float model's class
-tells more.
+rounded to the nearest code, biases as they were. It gets the bits that the search chose, so that the sizes are equal. Where
+8 bits lose nothing, top-1 of either is that of the float model give or take a few images; how many images keep the float model's
+class tells more.
 """
 
 from __future__ import annotations
