@@ -8,18 +8,18 @@ training sees is the loss of the codes that the built library gives, bit for bit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from typing_extensions import override
 
 from qcompiler.importers.builder import ImportedModel
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
-from qcompiler.ir.graph import Array, Graph, Node, Value
+from qcompiler.ir.graph import Array, Graph, Node
 from qcompiler.pipeline import Settings, to_integer
-from qcompiler.tuning.blocks import blocks
 from qcompiler.tuning.rates import parameter_groups
 from qcompiler.tuning.simulation import SimulatedGraph
 
@@ -27,16 +27,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-SMALLEST: Final = 1e-12
-
-
 class TrainableModel(torch.nn.Module):
     """A quantized network to train; :func:`qcompiler.compile` takes it as it is at that moment.
 
     Its inputs and outputs are float tensors ``[N, ...]`` like the model's, without a softmax at the end (the library has it
     again). Its parameters are latent weights, the steps of weights and activations, and biases, which have very different sizes:
-    give :meth:`parameter_groups` to an optimizer. ``original`` is the float graph that it was made of; ``features`` are the
-    values at the ends of its blocks (behind a residual addition, say).
+    give :meth:`parameter_groups` to an optimizer. ``original`` is the float graph that it was made of.
     """
 
     def __init__(self, graph: Graph, original: Graph, settings: Settings, imported: ImportedModel) -> None:
@@ -46,38 +42,20 @@ class TrainableModel(torch.nn.Module):
         self.settings = replace(settings, calibration=None, progress=None)
         self.imported_as = imported
         self.history: list[float] = []
-        ends = [name for block in blocks(graph) for name in block.outputs if name not in graph.outputs]
-        self.features = tuple(name for name in ends if self.simulated.quantizer(name) is not None and name in original.values)
 
     @override
     def forward(self, *inputs: Tensor) -> Any:
+        exact = self._exact([x.detach().to(torch.float32) for x in inputs])
         if torch.is_grad_enabled():
-            return self._run(inputs)[0]
-        exact = self._exact(inputs)
-        return _single([exact[name] for name in self.simulated.graph.outputs])
-
-    def compared(self, *inputs: Tensor) -> tuple[Any, Any, Tensor]:
-        """The outputs, those of the float model (without gradients), and how far ``features`` are from its own, a scalar.
-
-        That is the squared error over the variance, the mean of all features; 0 where there are none. Bringing intermediate
-        values near a teacher's is Romero et al.'s idea (arXiv 1412.6550).
-        """
-        exact: dict[str, Tensor] = {}
-
-        def observe(value: Value, tensor: Tensor) -> None:
-            if value.name in self.features:
-                exact[value.name] = tensor
-
-        with torch.no_grad():
-            expected = run_float(self.original, inputs, observe)
-        outputs, found = self._run(inputs)
-        distances = [(found[n] - x).square().mean() / x.var(unbiased=False).clamp(min=SMALLEST) for n, x in exact.items()]
-        return outputs, _single(expected), torch.stack(distances).mean() if distances else torch.zeros(())
+            return self.simulated(*inputs, rounding=lambda name, x: self._as_exact(name, x, exact))
+        outputs = [exact[name] for name in self.simulated.graph.outputs]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     @torch.no_grad()
     def float_outputs(self, *inputs: Tensor) -> Any:
         """What the float model gives, without gradients."""
-        return _single(run_float(self.original, inputs))
+        outputs = run_float(self.original, inputs)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def to_graph(self) -> Graph:
         """The allocated graph of the present parameters."""
@@ -99,19 +77,6 @@ class TrainableModel(torch.nn.Module):
         """
         return parameter_groups(self.simulated, self.simulated.graph.nodes, rate)
 
-    def _run(self, inputs: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
-        """The outputs and the features, with gradients."""
-        exact = self._exact(inputs)
-        found: dict[str, Tensor] = {}
-
-        def rounding(name: str, x: Tensor) -> Tensor:
-            result = self._as_exact(name, x, exact)
-            if name in self.features:
-                found[name] = result
-            return result
-
-        return self.simulated(*inputs, rounding=rounding), found
-
     def _as_exact(self, name: str, x: Tensor, exact: Mapping[str, Tensor]) -> Tensor:
         """The value of the integer graph with the gradients of the simulation; sums that an addition takes are no codes."""
         result = self.simulated.rounded(name, x)
@@ -120,7 +85,7 @@ class TrainableModel(torch.nn.Module):
         return result
 
     @torch.no_grad()
-    def _exact(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _exact(self, inputs: list[Tensor]) -> dict[str, Tensor]:
         """What the codes of every value of the integer graph stand for."""
         graph = self.to_integer()
         found: dict[str, Tensor] = {}
@@ -129,14 +94,8 @@ class TrainableModel(torch.nn.Module):
             if node.output.scale is not None:
                 found[node.output.name] = torch.from_numpy(dequantize(node.output, codes))
 
-        arrays = [x.detach().to(torch.float32).numpy() for x in inputs]
-        codes = [quantize_input(value, x) for value, x in zip(graph.inputs, arrays, strict=True)]
+        codes = [quantize_input(value, np.asarray(x)) for value, x in zip(graph.inputs, inputs, strict=True)]
         for value, x in zip(graph.inputs, codes, strict=True):
             found[value.name] = torch.from_numpy(dequantize(value, x))
         run_integer(graph, codes, keep)
         return found
-
-
-def _single(outputs: Sequence[Any]) -> Any:
-    """The only output, or a tuple of several."""
-    return outputs[0] if len(outputs) == 1 else tuple(outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,6 @@ from qcompiler.progress import Progress
 from qcompiler.training.data import TrainingData
 from qcompiler.training.losses import default_loss
 from qcompiler.training.module import TrainableModel
-
-FEATURES: Final = 10.0
-"""Weight of the distance of intermediate values in the default loss, which is 0.07 for ResNet-20 at 4 bits."""
 
 Loss = Callable[[Any, Any, Any], torch.Tensor]
 """``(outputs, the float model's outputs, target)`` to a scalar; see :func:`default_loss`."""
@@ -43,28 +40,17 @@ def train(
     optimizer = torch.optim.Adam(model.parameter_groups(rate))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     try:
-        return _train(model, batches, epochs, loss, optimizer, np.random.default_rng(seed), progress)
+        return _train(model, batches, epochs, loss or default_loss, optimizer, np.random.default_rng(seed), progress)
     except BaseException:  # Ctrl-C too
         model.load_state_dict(before)
         raise
-
-
-def _distilled(model: TrainableModel, inputs: list[torch.Tensor], target: Any) -> torch.Tensor:
-    """The loss where the caller has none: that of the outputs, and the distance of what comes before."""
-    outputs, expected, distance = model.compared(*inputs)
-    return default_loss(outputs, expected, target) + FEATURES * distance
-
-
-def _said(loss: Loss, model: TrainableModel, inputs: list[torch.Tensor], target: Any) -> torch.Tensor:
-    """The caller's loss."""
-    return loss(model(*inputs), model.float_outputs(*inputs), target)
 
 
 def _train(
     model: TrainableModel,
     batches: TrainingData,
     epochs: int,
-    loss: Loss | None,
+    loss: Loss,
     optimizer: torch.optim.Optimizer,
     generator: np.random.Generator,
     progress: Progress | None,
@@ -79,7 +65,7 @@ def _train(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * done))
             optimizer.zero_grad()
-            value = _distilled(model, inputs, target) if loss is None else _said(loss, model, inputs, target)
+            value = loss(model(*inputs), model.float_outputs(*inputs), target)
             losses.append(float(value.detach()))
             if not math.isfinite(losses[-1]):
                 problem = f"the loss of step {len(losses)} of epoch {epoch + 1} is {losses[-1]}"

@@ -12,8 +12,6 @@ from torch.nn import functional
 
 import qcompiler as qc
 from qcompiler.errors import CompileError
-from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
-from qcompiler.ir.graph import Node
 from qcompiler.training.losses import default_loss
 from qcompiler.training.module import TrainableModel
 from tests.tuning.networks import Array, network, samples
@@ -70,33 +68,6 @@ def test_fine_tuning_comes_nearer_to_the_float_model() -> None:
     assert len(trained.history) == 20
     assert trained.history[-1] < trained.history[0]
     assert distance(trained) < 0.95 * before  # 0.82 or 0.90, by the number of threads; the rest is 4 bit activations
-
-
-def test_intermediate_values_are_compared_with_those_of_the_float_model() -> None:
-    trained = module(quality="fast")
-    x = torch.from_numpy(samples(32))
-    outputs, expected, distance = trained.compared(x)
-    assert torch.equal(outputs, trained(x))
-    assert torch.equal(expected, trained.float_outputs(x))
-    assert trained.features
-    assert not set(trained.features) & set(trained.original.outputs)
-    exact: dict[str, torch.Tensor] = {}
-    run_float(trained.original, [x], lambda value, tensor: exact.update({value.name: tensor}))
-    integer: dict[str, torch.Tensor] = {}
-    graph = trained.to_integer()
-
-    def observe(node: Node, codes: Array) -> None:
-        if node.output.scale is not None:
-            integer[node.output.name] = torch.from_numpy(dequantize(node.output, codes))
-
-    run_integer(graph, [quantize_input(graph.inputs[0], x.numpy())], observe)
-    errors = [(integer[n] - exact[n]).square().mean() / exact[n].var(unbiased=False) for n in trained.features]
-    assert float(distance.detach()) == pytest.approx(float(torch.stack(errors).mean()), rel=1e-5)
-    distance.backward()  # type: ignore[no-untyped-call]
-    assert trained.simulated.weight_quantizers()[0].weight.grad is not None
-    alone = qc.trainable(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 12 * 12, 5)).eval(), **options())
-    assert alone.features == ()
-    assert float(alone.compared(x)[2]) == 0.0
 
 
 def test_labels_and_batches_that_the_caller_makes() -> None:
