@@ -31,9 +31,10 @@ class Budget:
     """Limits on the whole network; None where there is none.
 
     ``size``: bytes of packed weight codes, or a share of the same at 8 bits; kernels pad channels to whole vectors and may repeat
-    depthwise codes, so the file has more, which the report says. ``latency_ms``: of one sample on one thread of this
-    machine, as measured kernels add up, or as ``latency_table`` (a file of ``qcompiler profile``) says for another. ``bops``:
-    multiply-accumulates times weight bits times input bits, or a share of the same at 8 bits. ``average_bits``: of all weights.
+    depthwise codes, so the file has more, which the report says. ``latency_ms``: of one sample on one thread of this machine, as
+    measured kernels add up, or as ``latency_table`` (a file of ``qcompiler profile``) says for another; a hundredth of it stays
+    free, for what predictions are off. ``bops``: multiply-accumulates times weight bits times input bits, or a share of the same
+    at 8 bits. ``average_bits``: of all weights.
     ``activation_memory``: bytes of the workspace for one sample, by the memory plan. It is the same whatever the bits, since
     activations of 4 bits are stored one to a byte: a network that needs more is refused, BUDGET004.
     ``sensitivity``: the most that is added to the loss's estimate, in the metric's units.
