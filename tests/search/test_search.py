@@ -249,7 +249,7 @@ def test_limits_that_clash_are_written_as_the_command_line_has_them(calibrated: 
     table = sensitivities(calibrated, [samples()[:4]], "mse", activation_bits=())
     problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {}, made_up_latencies(calibrated))
     with pytest.raises(CompileError) as caught:
-        search(calibrated.name, problem, table, CommandLineBudget(size="10%", latency_ms=0.0105), lambda bits: Loss())
+        search(calibrated.name, problem, table, CommandLineBudget(size="10%", latency_ms=0.0107), lambda bits: Loss())
     assert str(caught.value) == (
         "ALLOC002 at Network\n"
         "  problem: no assignment keeps this limit:\n"
