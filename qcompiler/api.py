@@ -23,7 +23,7 @@ from qcompiler.pipeline import Settings, to_calibrated, to_integer
 from qcompiler.progress import Progress, progress_bars
 from qcompiler.report import Report, artifact_facts, layer_errors, layer_reports
 from qcompiler.samples.source import open_samples
-from qcompiler.search.budget import Budget
+from qcompiler.search.budget import Budget, size_notes
 from qcompiler.tuning.round_weights import QUALITIES
 
 if TYPE_CHECKING:
@@ -165,13 +165,15 @@ def pareto(model: Any, example_inputs: Any = None, *, by: str = "size", points: 
 
     check_sweep(by, points)
     settings = read_options(options)
+    budget = settings.budget or Budget(size="100%")
+    settings = replace(settings, budget=budget)
     target = load_target(settings.target)
     with progress_bars(settings.progress) as progress:
         progress.advance("import", 0)
         imported, graph, calibration = import_model(model, example_inputs, settings, progress)
         passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
         calibrated = to_calibrated(graph, passing, lambda *_: progress.advance("passes"))
-        return sweep(calibrated, passing, settings.budget or Budget(size="100%"), target, settings.input_layout, by, points)
+        return sweep(calibrated, passing, budget, target, settings.input_layout, by, points)
 
 
 def trainable(model: Any, example_inputs: Any = None, **options: Any) -> TrainableModel:
@@ -293,6 +295,8 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     integer, choice = _quantized(graph, settings, options, target, after)
     check_bit_pairs(integer, target)
     program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress)
+    if options.budget is not None:
+        notes += size_notes(options.budget, program.packed_code_bytes, program.weight_code_bytes)
     measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
     errors = layer_errors(calibrated[-1], integer, measured) if calibrated and measured else {}
     layers = layer_reports(integer, errors)
@@ -323,6 +327,7 @@ def _settings(
         progress=progress,
         ranges=imported.ranges,
         quality=options.quality,
+        fewest_bits=8 if options.budget is None else min(options.budget.weight_bits),
     )
 
 

@@ -41,7 +41,7 @@ class Settings:
     ``assignment``: bits of tensors by name, see ``passes.allocate_bits``. ``samples`` keeps the first calibration samples, for
     whatever needs more than ranges. ``ranges``: those that a quantized model brings along; its channels are not equalized, its
     values keep them, and its weights are rounded to the nearest codes, which are those that it had. ``quality``: see
-    ``tuning.round_weights``.
+    ``tuning.round_weights``. ``fewest_bits``: what weights that no pin is about get at least, once their bits are chosen.
     """
 
     calibration: Any = None
@@ -53,6 +53,7 @@ class Settings:
     progress: Progress | None = None
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     quality: str = "good"
+    fewest_bits: int = 8
 
 
 def passes(settings: Settings) -> tuple[Pass, ...]:
@@ -70,7 +71,7 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         FuseActivations(),
         DecomposeLayers(),
         SimplifyMoves(),
-        *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins),)),
+        *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins, settings.fewest_bits),)),
         Calibrate(calibration, settings.observer, samples, settings.progress, settings.ranges),
         AllocateBits(settings.pins, settings.assignment),
         RoundWeights("fast" if settings.ranges else settings.quality, samples, calibration, settings.progress),

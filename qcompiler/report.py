@@ -164,6 +164,7 @@ def artifact_facts(description: Mapping[str, Any]) -> dict[str, Any]:
     sizes = description["sizes"]
     return {
         "target": description["target"],
+        "packed code bytes": sizes["packed_code_bytes"],
         "weight code bytes": sizes["weight_code_bytes"],
         "constant bytes": sizes["constant_bytes"],
         "library bytes": sizes["library_bytes"],

@@ -99,6 +99,18 @@ def test_build_for_another_cpu_with_bits_as_json(work: Path, tmp_path: Path) -> 
     assert data["facts"]["target"] == "x86-baseline"
 
 
+def test_a_limit_that_cannot_be_kept_is_called_by_its_option(work: Path, tmp_path: Path) -> None:
+    done = invoke(
+        *("build", work / "net.onnx", "--calibration", work / "inputs.npy", "--quality", "fast", "--metric", "mse", "--json"),
+        *("--size", "80", "--pin", "head=8", "--out", tmp_path / "out"),
+    )
+    assert done.exit_code == 1, done.output
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "ALLOC002"
+    assert error["problem"].splitlines()[1:] == ["--size at most 80 bytes: the least possible is 86 bytes"]
+    assert error["remedy"] == "raise --size to 86 bytes"
+
+
 def test_compile_checks_and_reports(work: Path) -> None:
     done = invoke("compile", work / "net.onnx", "--calibration", work / "inputs.npy", "--input-layout", "NHWC")
     assert done.exit_code == 0, done.output

@@ -99,6 +99,11 @@ def start(graph: Graph, bits: Any, target: Target) -> Running:
     with tempfile.TemporaryDirectory() as folder:
         library = qc.compile(graph, bits=bits, target=target.name, name="net", dump_ir=folder, progress=False)
         keys = kernel_keys(read_dump(max(Path(folder).glob("*.qir"))), target.name)
+    return in_turns(library, keys)
+
+
+def in_turns(library: qc.Library, keys: tuple[str, ...] = ()) -> Running:
+    """A library with as many random samples as take ``BLOCK_SECONDS``."""
     draw = np.random.default_rng(0)
 
     def codes(samples: int) -> list[np.ndarray[Any, Any]]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
-from typing import TypeVar
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from fractions import Fraction
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from qcompiler.errors import CompileError
 
 Item = TypeVar("Item")
 
+DIGITS: Final = 7
+"""Of numbers in messages, where they are not whole."""
 NOTHING = Objective((Terms((), ()),))
 """An objective that all solutions share."""
 
@@ -67,11 +70,11 @@ def explain(problem: Problem, space: Space, limits: Sequence[Limit]) -> CompileE
             within = _nearest(problem, space, limit, [other for other in clash if other is not limit])
         alone = _nearest(problem, space, limit, ())
         shown, shown_alone = (_total(problem, space, limit, found) for found in (within, alone))
-        extreme, change = ("least", "raise the maximum") if limit.maximum is not None else ("most", "lower the minimum")
+        extreme = "least" if limit.maximum is not None else "most"
         known = "possible" if within.state == alone.state == "optimal" else "found"
         text = f"{_written(limit)}: the {extreme} {known} is {shown_alone}"
         lines.append(text + (f", within the other limits {shown}" if shown != shown_alone else ""))
-        remedies.append(f"{change} of {limit.resource} to {shown}")
+        remedies.append(f"{_change(limit)} to {shown}")
     head = "no assignment keeps this limit:" if len(clash) == 1 else "no assignment keeps these limits together:"
     tail = ["other limits clash as well"] if more else []
     if problem.wishes and problem.fits(problem.space({limit.resource for limit in limits}, wishes=False), limits):
@@ -101,21 +104,30 @@ def _nearest(problem: Problem, space: Space, limit: Limit, others: Sequence[Limi
 
 
 def _written(limit: Limit) -> str:
-    if limit.maximum is not None:
-        return f"{limit.resource} at most {limit.maximum:,}"
-    return f"{limit.resource} at least {limit.minimum:,}"
+    wording, bound = limit.wording, "at least" if limit.maximum is None else "at most"
+    if wording is not None:
+        return f"{wording.name} {bound} {wording.written}"
+    return f"{limit.resource} {bound} {limit.minimum if limit.maximum is None else limit.maximum:,}"
+
+
+def _change(limit: Limit) -> str:
+    verb, noun = ("raise", "maximum") if limit.maximum is not None else ("lower", "minimum")
+    return f"{verb} the {noun} of {limit.resource}" if limit.wording is None else f"{verb} {limit.wording.name}"
 
 
 def _total(problem: Problem, space: Space, limit: Limit, outcome: Outcome) -> str:
     """An outcome's total for the reader, rounded to the side on which the limit holds."""
     if not outcome.taken:
         return "unknown"
-    total = problem.tables.total(limit.resource, space.choice(outcome.taken))
-    if isinstance(total, int):
-        return f"{total:,}"
-    rounding = ROUND_CEILING if limit.maximum is not None else ROUND_FLOOR
-    rounded = Context(prec=7, rounding=rounding).create_decimal(repr(total)).normalize()
-    return f"{rounded:,f}" if -6 < rounded.adjusted() < 16 else f"{rounded:e}"
+    total, wording = problem.tables.total(limit.resource, space.choice(outcome.taken)), limit.wording
+    per = Fraction(1) if wording is None else wording.per
+    unit = "" if wording is None else wording.unit
+    if isinstance(total, int) and per == 1:
+        return f"{total:,}{unit}"
+    context = Context(prec=DIGITS, rounding=ROUND_CEILING if limit.maximum is not None else ROUND_FLOOR)
+    exact = Fraction(repr(total)) / per
+    rounded = context.divide(Decimal(exact.numerator), Decimal(exact.denominator)).normalize()
+    return (f"{rounded:,f}" if -6 < rounded.adjusted() < 16 else f"{rounded:e}") + unit
 
 
 def _listed(words: Sequence[str]) -> str:

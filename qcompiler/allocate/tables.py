@@ -13,7 +13,8 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Final
 
@@ -35,12 +36,30 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Wording:
+    """How errors write a limit that its user said in other words and units than those of the tables.
+
+    ``name``: what the user calls the limit, ``written``: the limit as written ("1.5 MiB"); ``per``: how much of the resource is
+    one of the user's units, ``unit``: what follows a number of them (" MiB", "%").
+    """
+
+    name: str
+    written: str
+    per: Fraction = Fraction(1)
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Limit:
-    """The total of ``resource`` is at most ``maximum`` and at least ``minimum``, where given."""
+    """The total of ``resource`` is at most ``maximum`` and at least ``minimum``, where given.
+
+    ``wording``: how errors write it, by default with the resource's name and the tables' numbers.
+    """
 
     resource: str
     maximum: Number | None = None
     minimum: Number | None = None
+    wording: Wording | None = None
 
 
 @dataclass(frozen=True)
@@ -143,8 +162,7 @@ class Tables:
         found = []
         for limit in limits:
             self.check_resource(limit.resource, "this resource is limited")
-            limit = Limit(limit.resource, *(None if end is None else _scalar(end) for end in (limit.maximum, limit.minimum)))
-            low, high = limit.minimum, limit.maximum
+            low, high = (None if end is None else _scalar(end) for end in (limit.minimum, limit.maximum))
             problem = None
             if low is None and high is None:
                 problem = "the limit has neither a maximum nor a minimum"
@@ -156,8 +174,8 @@ class Tables:
                 problem = "a minimum of a peak is not supported"
             if problem is not None:
                 raise CompileError("ALLOC009", limit.resource, problem, "write Limit(resource, maximum=...) with a finite number")
-            found += [Limit(limit.resource, maximum=high)] if high is not None and high != math.inf else []
-            found += [Limit(limit.resource, minimum=low)] if low is not None and low != -math.inf else []
+            found += [replace(limit, maximum=high, minimum=None)] if high is not None and high != math.inf else []
+            found += [replace(limit, maximum=None, minimum=low)] if low is not None and low != -math.inf else []
         return tuple(found)
 
     def allowed(

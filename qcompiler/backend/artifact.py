@@ -158,6 +158,7 @@ def write_artifact(
         "workspace_bytes": program.workspace_bytes,
         "largest_live_bytes": program.largest_live_bytes,
         "sizes": {
+            "packed_code_bytes": program.packed_code_bytes,
             "weight_code_bytes": program.weight_code_bytes,
             "constant_bytes": len(program.weights),
             "code_bytes": executable_bytes(read_elf(whole)),

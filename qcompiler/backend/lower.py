@@ -31,6 +31,7 @@ from qcompiler.backend.memory_plan import Lifetime, plan_memory
 from qcompiler.backend.ports import ports
 from qcompiler.backend.program import Address, Call, Program, Space
 from qcompiler.errors import InternalError
+from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import WEIGHTED, Graph, Node, Stage, Value
 from qcompiler.progress import Progress
 
@@ -98,9 +99,17 @@ def lower(
         workspace_bytes=max(tiled.workspace_bytes, tail.workspace_bytes),
         largest_live_bytes=max(tiled.largest_live_bytes, tail.largest_live_bytes),
         weights=constants.blob(),
+        packed_code_bytes=packed_code_bytes(graph),
         weight_code_bytes=constants.weight_code_bytes,
         functions=kernels.functions(),
     )
+
+
+def packed_code_bytes(graph: Graph) -> int:
+    """Bytes of an integer graph's weight codes, every tensor's packed by itself and counted once."""
+    names = dict.fromkeys(node.inputs[1] for node in graph.nodes if node.op in WEIGHTED and node.inputs[1] in graph.constant)
+    types = [graph.constant[name].type for name in names]
+    return sum(-(-type_.elements * type_.dtype.bits // 8) for type_ in types if isinstance(type_.dtype, IntegerType))
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ class Program:
     ``calls`` work on ``batch_tile`` samples at once, ``tail_calls`` on one (equal to ``calls`` when the tile is 1).
     ``functions``: the kernels' lowered TIR functions (``symbol`` of the calls is their global symbol).
     ``largest_live_bytes``: the most bytes of tensors that are alive at once, whatever the plan.
+    ``packed_code_bytes``: of the weights' codes alone, each with its own bits, as a budget counts them; ``weight_code_bytes``: of
+    what the blob has for them, where kernels pad channels to whole vectors and repeat depthwise codes.
     """
 
     name: str
@@ -73,5 +75,6 @@ class Program:
     workspace_bytes: int
     largest_live_bytes: int
     weights: bytes
-    weight_code_bytes: int  # of the blob: packed weight codes alone
+    packed_code_bytes: int
+    weight_code_bytes: int
     functions: tuple[Any, ...]

@@ -143,9 +143,9 @@ class QuantizationOptions(CalibrationOptions):
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
         if not said and not self.choose_activations:
             return None
-        from qcompiler.search.budget import Budget
+        from qcompiler.cli.budget import CommandLineBudget
 
-        return Budget(**said, activation_bits=(8, 4) if self.choose_activations else (8,))
+        return CommandLineBudget(**said, activation_bits=(8, 4) if self.choose_activations else (8,))
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, inpu
 def uniform_rival(problem: Problem, budget: Budget, choice: Choice) -> dict[str, int] | None:
     """The most bits for all weights alike within the limits, if the estimate does not say clearly that they lose more.
 
-    The estimate adds up what tensors do alone, before they are rounded as they ship: near one another, only a run can tell.
+    None where the choice gives no tensor fewer bits than that: rounding it less cannot do harm, and that samples say so now and
+    then is chance. The estimate adds up what tensors do alone: near one another, only a run can tell.
     """
     if budget.goal != "sensitivity" or budget.is_measured:
         return None
@@ -121,7 +122,8 @@ def uniform_rival(problem: Problem, budget: Budget, choice: Choice) -> dict[str,
         totals = total_costs(problem, bits)
         if all(totals[limit.resource] <= (limit.maximum or 0) for limit in limits_of(budget, problem)):
             known = float(choice.allocation.totals["sensitivity"])
-            return bits if bits != choice.bits and totals["sensitivity"] <= CLOSE * known else None
+            fewer = any(choice.bits[name] < number for name, number in bits.items())
+            return bits if fewer and totals["sensitivity"] <= CLOSE * known else None
     return None
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from qcompiler.allocate import Limit, Variable, allocate, pareto
+from qcompiler.allocate import Limit, Variable, Wording, allocate, pareto
 from qcompiler.errors import CompileError
 
 from .networks import COSTS, TWO, layers
@@ -52,6 +53,23 @@ def test_limits_that_clash() -> None:
         "           other limits clash as well\n"
         "  remedy:  lower the minimum of weight_bytes to 3,000"
     )
+
+
+def test_limits_in_words_of_the_callers_own() -> None:
+    """A least total is rounded so that the limit holds if one writes it."""
+    kib = Wording("--size", "1 KiB", Fraction(1024), " KiB")
+    most = Wording("accuracy", "90%", Fraction(1, 1000), "%")
+    limits = [Limit("weight_bytes", 1024, wording=kib), Limit("sensitivity", minimum=0.9, wording=most)]
+    assert errors(TWO, COSTS, limits=limits[:1]) == (
+        "ALLOC002 at allocation\n"
+        "  problem: no assignment keeps this limit:\n"
+        "           --size at most 1 KiB: the least possible is 1.464844 KiB\n"
+        "  remedy:  raise --size to 1.464844 KiB"
+    )
+    assert math.floor(Fraction("1.464844") * 1024) >= 1500 > math.floor(Fraction("1.464843") * 1024)
+    text = errors(TWO, COSTS, limits=limits[1:], exclude={"conv1": "4"})
+    assert "accuracy at least 90%: the most possible is 300%" in text
+    assert "lower accuracy to 300%" in text
 
 
 def test_nothing_to_choose() -> None:

@@ -109,6 +109,7 @@ def make_program(name: str, target: str, batch_tile: int = 1, seed: int = 0) -> 
         workspace_bytes=2 * batch_tile * plane,
         largest_live_bytes=2 * batch_tile * plane,
         weights=blob,
+        packed_code_bytes=2 * COLUMNS,
         weight_code_bytes=2 * COLUMNS,
         functions=tuple(functions),
     )

@@ -36,6 +36,7 @@ def test_equal_layers_share_one_kernel_and_equal_constants_one_place() -> None:
     assert len({call.symbol for call in layers}) == 1
     assert len({call.arguments[1:-1] for call in layers}) == 1
     assert found.weight_code_bytes == 16
+    assert found.packed_code_bytes == 3 * 16
 
 
 def test_an_addition_overwrites_the_operand_that_dies() -> None:

@@ -16,7 +16,7 @@ from qcompiler.calibrate import FirstSamples
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.graph import Graph
 from qcompiler.passes.equalize_channels import EqualizeChannels, choose_factors, measure_channels
-from qcompiler.pipeline import Settings, passes, to_integer
+from qcompiler.pipeline import Settings, passes, to_calibrated, to_integer
 
 DATA = np.random.default_rng(0).normal(size=(32, 3, 8, 8)).astype(np.float32)
 
@@ -107,6 +107,16 @@ def test_fewer_weight_bits_allow_smaller_factors() -> None:
     graph = prepared(network(False))
     name = next(node.origin for node in reversed(graph.nodes) if node.op == "conv2d")
     assert spread_of(equalized(graph, pins={name: Bits(weight=2)})) > spread_of(equalized(graph))
+    assert equalized(graph, fewest=2) == equalized(graph, pins={name: Bits(weight=2)})
+    assert equalized(graph, fewest=2, pins={name: Bits(weight=8)}) == equalized(graph)
+
+
+def test_what_a_budget_may_give_decides() -> None:
+    found: dict[str, Graph] = {}
+    for fewest in (8, 4, 2):
+        settings = Settings(DATA, fewest_bits=fewest)
+        found[str(fewest)] = to_calibrated(load_graph(network(False), (torch.from_numpy(DATA[:1]),)).graph, settings)
+    assert found["8"] != found["4"]
 
 
 def test_dumps_around_it_give_the_same_integers(tmp_path: Path) -> None:

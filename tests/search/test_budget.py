@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from qcompiler.cli.budget import CommandLineBudget
 from qcompiler.errors import CompileError
 from qcompiler.search.budget import Budget, amount
 
@@ -20,6 +21,9 @@ from qcompiler.search.budget import Budget, amount
         ("1.5KiB", 1536),
         ("2 kB", 2000),
         (".5 MiB", 1 << 19),
+        ("29%", 290),
+        ("1.1 KB", 1100),
+        (1e3, 1000),
         (None, None),
     ],
 )
@@ -59,6 +63,23 @@ def test_errors(options: dict[str, Any], text: str) -> None:
     with pytest.raises(CompileError) as caught:
         Budget(**options)
     assert str(caught.value) == text
+
+
+def test_a_share_is_exact() -> None:
+    assert amount("size", "29%", 100) == 29
+    assert amount("size", "0.07%", 10_000) == 7
+
+
+def test_errors_name_the_options_of_the_command_line() -> None:
+    with pytest.raises(CompileError) as caught:
+        CommandLineBudget(latency_ms=-1.0)
+    assert str(caught.value) == (
+        "BUDGET001 at --latency-ms\n  problem: -1.0 is no limit\n  remedy:  give a number that is not negative"
+    )
+    with pytest.raises(CompileError, match="^BUDGET001 at --size\n"):
+        CommandLineBudget(size="half")
+    with pytest.raises(CompileError, match="^BUDGET002 at --metric\n"):
+        CommandLineBudget(size="50%", metric="best")
 
 
 def test_size_is_minimized_where_only_the_drop_is_limited() -> None:
