@@ -3,6 +3,7 @@
 Run from the repository's root, with QC_DATA naming the folder of models and data:
 
     python -m examples.benchmarks.latency_limit
+    python -m examples.benchmarks.latency_limit --model resnet20 --size 62.5% --share 105
 
 The limit is a share of what the library with 8 bits takes, measured first. Bits are chosen as ``qcompiler build --latency-ms``
 chooses them, from the measured kernels of this machine. At the end all libraries take turns; one sample, one thread, integers in
@@ -85,6 +86,7 @@ def main(
     data: Annotated[Path, typer.Option(envvar="QC_DATA", help="The folder of models and data.")],
     model: Annotated[str, typer.Option(help="A model of the folder.")] = "efficientnet-lite0",
     share: Annotated[float, typer.Option(help="The limit, in percent of what the library with 8 bits takes.")] = 96.0,
+    size: Annotated[str | None, typer.Option(help="A limit on the size as well, as in 62.5%.")] = None,
     seconds: Annotated[float, typer.Option(help="How long to measure.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -108,7 +110,7 @@ def main(
         for uniform in ("w8a8", "w4a8"):
             build(uniform, bits=uniform)
         limit = share / 100.0 * measure(libraries, seconds)["w8a8"]
-        build("chosen", budget=qc.Budget(latency_ms=limit))
+        build("chosen", budget=qc.Budget(latency_ms=limit, size=size))
         measured = measure(libraries, seconds)
         rows = []
         for name, running in libraries.items():

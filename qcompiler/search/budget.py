@@ -32,7 +32,7 @@ class Budget:
 
     ``size``: bytes of packed weight codes, or a share of the same at 8 bits; kernels pad channels to whole vectors and may repeat
     depthwise codes, so the file has more, which the report says. ``latency_ms``: of one sample on one thread of this machine, as
-    measured kernels add up, or as ``latency_table`` (a file of ``qcompiler profile``) says for another; a hundredth of it stays
+    measured kernels add up, or as ``latency_table`` (a file of ``qcompiler profile``) says for another; 3 % of it stay
     free, for what predictions are off. ``bops``: multiply-accumulates times weight bits times input bits, or a share of the same
     at 8 bits. ``average_bits``: of all weights.
     ``activation_memory``: bytes of the workspace for one sample, by the memory plan. It is the same whatever the bits, since

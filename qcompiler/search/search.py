@@ -23,9 +23,9 @@ from qcompiler.sensitivity.table import SensitivityTable
 ROUNDS: Final = 8
 """Of a bisection over the logarithm of the sensitivity: its limit is known to a factor of the range to the power of 2^-8."""
 SMALLEST: Final = 1e-30
-LATENCY_MARGIN: Final = Fraction(1, 100)
+LATENCY_MARGIN: Final = Fraction(3, 100)
 """What stays free of a limit on the latency: an optimum lies at the limit, and it prefers kernels that were measured too fast.
-EfficientNet-Lite0 took 0.24 % longer than predicted."""
+Libraries took 0.2 to 3.4 % longer than predicted on a machine that is shared."""
 RESOURCES: Final = {"size": "weight_bytes", "latency": "latency_ns", "bops": "bops", "sensitivity": "sensitivity"}
 
 

@@ -249,7 +249,7 @@ def test_limits_that_clash_are_written_as_the_command_line_has_them(calibrated: 
     table = sensitivities(calibrated, [samples()[:4]], "mse", activation_bits=())
     problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {}, made_up_latencies(calibrated))
     with pytest.raises(CompileError) as caught:
-        search(calibrated.name, problem, table, CommandLineBudget(size="10%", latency_ms=0.0107), lambda bits: Loss())
+        search(calibrated.name, problem, table, CommandLineBudget(size="10%", latency_ms=0.011), lambda bits: Loss())
     assert str(caught.value) == (
         "ALLOC002 at Network\n"
         "  problem: no assignment keeps this limit:\n"
@@ -270,20 +270,20 @@ def made_up_latencies(graph: Any) -> Latencies:
 def test_latencies_are_a_limit_of_the_whole_network(calibrated: Any) -> None:
     table = sensitivities(calibrated, [samples()[:16]], "mse", activation_bits=())
     problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {}, made_up_latencies(calibrated))
-    budget = qc.Budget(latency_ms=0.0208)
+    budget = qc.Budget(latency_ms=0.0212)
     choice = search(calibrated.name, problem, table, budget, lambda bits: Loss())
     weights = [choice.bits[name] for name in problem.weights]
-    assert choice.allocation.totals["latency_ns"] == 500 + 1000 * sum(weights) <= 0.99 * 20800
+    assert choice.allocation.totals["latency_ns"] == 500 + 1000 * sum(weights) <= 0.97 * 21200
     assert sum(weights) == 20
     with pytest.raises(CompileError) as caught:
         search(calibrated.name, problem, table, qc.Budget(latency_ms=0.01), lambda bits: Loss())
     assert str(caught.value) == (
         "ALLOC002 at Network\n"
         "  problem: no assignment keeps this limit:\n"
-        "           latency_ms at most 0.01 ms: the least possible is 0.01060607 ms\n"
-        "  remedy:  raise latency_ms to 0.01060607 ms"
+        "           latency_ms at most 0.01 ms: the least possible is 0.01082475 ms\n"
+        "  remedy:  raise latency_ms to 0.01082475 ms"
     )
-    kept = search(calibrated.name, problem, table, qc.Budget(latency_ms=0.01060607), lambda bits: Loss())
+    kept = search(calibrated.name, problem, table, qc.Budget(latency_ms=0.01082475), lambda bits: Loss())
     assert kept.allocation.totals["latency_ns"] == 10500
 
 
