@@ -16,6 +16,19 @@
 | functions of one byte                    | lookup           | lookup           | lookup           |
 | sum, amax, amin                          | reduction        | reduction        | reduction        |
 | matmul of activations                    | matmul           | matmul           | matmul           |
+
+What the convolutions' common schedule (convolution_direct) does by shape and bits:
+
+| shape, bits                              | how                                                             |
+|------------------------------------------|-----------------------------------------------------------------|
+| 1x1, stride 1, no padding                | all pixels of the batch are one row; nothing is copied          |
+| padding, or a type that is not the codes'| rows of a task are copied to the stack, borders filled          |
+| 1 or 2 input channels                    | copied without padding channels: a dot product takes 4 columns  |
+| a single pixel (linear)                  | weights of 16 vectors side by side: one stream from memory      |
+| residual                                 | small tiles: the long epilogue overlaps with the next tile      |
+| 4 or 2 bits, vpdpbusd or sdot            | unpacked in registers, in tiles of 7 pixels and more            |
+| 4 or 2 bits, else                        | unpacked once for a task's vectors, on the stack                |
+| widths that no tile divides              | a main part and a rest, each with a tile of its own             |
 """
 
 from __future__ import annotations
