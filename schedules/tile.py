@@ -148,7 +148,7 @@ def choose_tile(problem: Problem, instruction: DotProduct) -> Tile | None:
     if tasks < _TASKS and not problem.copied:
         split = min((value for value in divisors(groups) if value * tasks >= _TASKS), default=groups)
         task_blocks = groups // split * blocks
-    elif tasks < 2:
+    elif tasks < _TASKS and tasks % 2:  # halves for two threads; the rows are copied twice
         split = min((value for value in divisors(groups) if value >= 2), default=1)
         task_blocks = groups // split * blocks
     return Tile(pixel_rows, pixel_columns, blocks, rows, columns, task_blocks, scratch(rows, columns))

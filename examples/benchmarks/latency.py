@@ -35,6 +35,8 @@ from examples.benchmarks.machine import cores, environment, peak_macs
 
 BLOCK_SECONDS: Final = 0.02
 """An engine runs for about so long before the next has its turn: caches are as warm as in use."""
+SETTLE_SECONDS: Final = 0.02
+"""Until threads of the engine before, which may go on spinning, sleep; a run that is not timed follows."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def interleaved(engines: Mapping[str, Callable[[], object]], seconds: float) -> 
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         for name, run in engines.items():
+            time.sleep(SETTLE_SECONDS)
+            run()
             for _ in range(block[name]):
                 start = time.perf_counter_ns()
                 run()
