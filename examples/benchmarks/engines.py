@@ -154,6 +154,7 @@ def onnx_runtime(quantized: bool) -> Callable[[Setup], Engine]:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # at the end of a run: others have their turn
         path = setup.quantized_onnx() if quantized else setup.float_onnx()
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name

@@ -90,7 +90,11 @@ class _Encoding:
     def words(self, call: Call) -> list[int]:
         """The numbers of one call."""
         bases = [self.base(argument) for argument in call.arguments]
-        return [self.kernels[call.symbol], call.tasks, *(offset << self.base_bits | base for base, offset in bases)]
+        return [
+            self.kernels[call.symbol] << 1 | call.alone,
+            call.tasks,
+            *(offset << self.base_bits | base for base, offset in bases),
+        ]
 
 
 def _argument_counts(calls: Iterable[Call]) -> dict[str, int]:

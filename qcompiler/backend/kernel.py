@@ -7,6 +7,7 @@ multipliers, zero points, clamps) reaches the kernel at run time through pointer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -16,6 +17,8 @@ import numpy as np
 
 SCALARS: Final = 8
 LANES: Final = 16
+REQUANTIZATION: Final = 64
+"""Multiply-accumulates that take as long as the requantization of one sum."""
 
 
 def physical_channels(channels: int) -> int:
@@ -343,6 +346,14 @@ def replaceable(spec: KernelSpec) -> tuple[str, ...]:
             result = tuple(np.broadcast_shapes(a, b))
             return tuple(name for name, shape in (("x", a), ("residual", b)) if shape == result)
     return ()
+
+
+def work(spec: KernelSpec) -> float:
+    """About how much a kernel has to do, in multiply-accumulates: known for convolutions, without bound for all others."""
+    if not isinstance(spec, ConvolutionSpec):
+        return math.inf
+    outputs = spec.batch * spec.out_height * spec.out_width * spec.out_channels
+    return outputs * (spec.in_channels // spec.groups * math.prod(spec.kernel) + REQUANTIZATION)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from qcompiler.backend.emit_pooling import pool
 from qcompiler.backend.emit_reduction import reduce
 from qcompiler.backend.emit_resize import resize
 from qcompiler.backend.image import CHANNELS_LAST, DENSE, PHYSICAL, Image
-from qcompiler.backend.kernel import CopySpec, physical_channels, replaceable
+from qcompiler.backend.kernel import CopySpec, physical_channels, replaceable, work
 from qcompiler.backend.kernel_table import KernelTable
 from qcompiler.backend.lowering import Lowering, Step
 from qcompiler.backend.memory_plan import Lifetime, plan_memory
@@ -66,6 +66,10 @@ EMITTERS: Final[Mapping[str, Callable[[Lowering, Node], None]]] = {
     "transpose": move,
 }
 """What each operator of the integer stage becomes; those with weights go with their requantization."""
+
+
+LEAST_SHARED_WORK: Final = 1_500_000
+"""Of :func:`kernel.work`, from which on several threads do it: some three microseconds of a fast core."""
 
 
 def lower(
@@ -243,4 +247,5 @@ def _call(step: Step, addresses: Mapping[str, Address], kernels: KernelTable, co
         known["bias"] = constants.add(padded)
     known.update({argument: addresses[name] for argument, name in step.reads.items()})
     known["y"] = addresses[step.writes]
-    return Call(symbol, tuple(known[name] for name in kernel.arguments), kernel.tasks, step.layer)
+    alone = work(step.spec) < LEAST_SHARED_WORK
+    return Call(symbol, tuple(known[name] for name in kernel.arguments), kernel.tasks, step.layer, alone)

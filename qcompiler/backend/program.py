@@ -28,12 +28,16 @@ class Address:
 
 @dataclass(frozen=True)
 class Call:
-    """``symbol(*arguments, begin, end)`` over tasks 0 to ``tasks``; ``layer`` is the user's name for it (a comment)."""
+    """``symbol(*arguments, begin, end)`` over tasks 0 to ``tasks``; ``layer`` is the user's name for it (a comment).
+
+    ``alone``: one thread does all tasks, since it takes about as long to hand some to others.
+    """
 
     symbol: str
     arguments: tuple[Address, ...]
     tasks: int
     layer: str
+    alone: bool = False
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def make_program(name: str, target: str, batch_tile: int = 1, seed: int = 0) -> 
         calls[tile] = (
             Call(names["scale"], (Address(Space.INPUT, 0), *weights[:3], workspace[0]), tile * ROWS, "layer.0"),
             Call(names["scale"], (workspace[0], *weights[3:], workspace[1]), tile * ROWS, "layer.1 */ evil"),
-            Call(names["mix"], (*workspace, Address(Space.OUTPUT, 0)), tile * ROWS, "add"),
+            Call(names["mix"], (*workspace, Address(Space.OUTPUT, 0)), tile * ROWS, "add", alone=tile == 1),
         )
     return Program(
         name=name,
