@@ -2,7 +2,8 @@
 
 Every formula here is spelled with operators that both numpy integers and TVM expressions have; what
 differs between the two (widening, clamping) comes in as an :class:`Arithmetic`. The reference and the
-generated code therefore cannot drift apart: they are the same lines.
+generated code are the same lines, but for two shorter forms that kernels use where they give the same codes
+(:func:`requantize_saturated`, :func:`requantize_add_folded`); tests compare them with the reference's.
 
 ``shift`` counts bits, ``zero``, ``lo`` and ``hi`` are output codes, ``multiplier`` is dyadic:
 the real factor is ``multiplier / 2**shift``. All right shifts are arithmetic, so a half rounds up.
@@ -177,7 +178,8 @@ def saturation_bounds(
 ) -> tuple[IntArray, IntArray]:
     """The narrowest ``lower`` and ``upper`` with which :func:`requantize_narrow` gives the same codes; int64[C] all.
 
-    Those of a channel stay as they are where its multiplier is 0, or so large that one step of the sum skips codes.
+    Those of a channel stay as they are where its multiplier is 0, or so large that one step of the sum skips codes, or so small
+    that no sum of 32 bits reaches the limits.
     """
     half = np.int64(1) << (shift - 1)
     divisor = np.maximum(multiplier, 1)
@@ -185,6 +187,7 @@ def saturation_bounds(
     most = (-((half - (np.int64(hi + 1 - zero) << shift)) // divisor) << first_shift) - 1
     reached = [round_shift((end >> first_shift) * multiplier, shift, NUMPY) + zero for end in (least, most)]
     exact = (multiplier > 0) & ((lower >= least) | (reached[0] == lo)) & ((upper <= most) | (reached[1] == hi))
+    exact &= (least <= LARGEST_ACCUMULATOR) & (most >= -LARGEST_ACCUMULATOR)  # a bound that is moved still fits int32
     return tuple(np.where(exact, np.minimum(np.maximum(end, least), most), end) for end in (lower, upper))  # type: ignore[return-value]
 
 

@@ -75,6 +75,7 @@ def test_saturation_bounds_change_nothing(
     m, first, low, high = (np.array([value], dtype=np.int64) for value in (multiplier, p, lower, lower + width))
     tail = (shift, zero, lo, hi)
     narrower = arith.saturation_bounds(m, first, low, high, *tail)
+    assert all(abs(int(end[0])) <= arith.LARGEST_ACCUMULATOR for end in narrower)
     acc = np.array([*accs, *(int(end[0]) + step for end in (low, high, *narrower) for step in (-1, 0, 1))], dtype=np.int64)
     expected = arith.requantize_narrow(acc, m, first, low, high, *tail, arith.NUMPY)
     assert np.array_equal(arith.requantize_narrow(acc, m, first, *narrower, *tail, arith.NUMPY), expected)
@@ -83,8 +84,9 @@ def test_saturation_bounds_change_nothing(
             return
         found = arith.requantize_saturated(acc, m, first if p else None, *narrower, zero, arith.NUMPY)
         assert np.array_equal(found.astype(np.uint8), expected)
-    else:  # every code is a step of the sum, or the multiplier is 0 and zero outside of the limits
-        assert multiplier == 0 or multiplier << p > 1 << shift or low > narrower[1] or high < narrower[0]
+    else:  # a step of the sum skips codes, or no sum of 32 bits reaches the limits
+        beyond = max(abs(lo - zero), abs(hi + 1 - zero)) << (shift + p) > multiplier << 31
+        assert beyond or multiplier << p > 1 << shift
 
 
 @given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=8), st.sampled_from([21, 31]))

@@ -1,7 +1,7 @@
 """Latency of our libraries beside OpenVINO, ONNX Runtime, ExecuTorch and LiteRT, on the same float models.
 
-For every model, batch size and number of threads one process, pinned to as many cores, in which all engines take turns. All take
-and give float; of our libraries the integer entry is timed too. From the repository's root, with QC_DATA naming the folder of
+For every model, batch size and number of threads one process, pinned to as many cores, in which all engines take turns. Peers
+take and give float, LiteRT int8; of ours the integer entry is timed, and with float in and out. From the repository's root, with QC_DATA naming the folder of
 models and data, after ``pip install -e '.[test,benchmark]'``:
 
     python -m examples.benchmarks.latency
@@ -134,7 +134,7 @@ def timings(setup: Setup, seconds: float) -> list[Timing]:
     without: set[str] = set()
     while True:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=measure, args=(setup, frozenset(without), seconds, theirs))
+        process = context.Process(target=measure, args=(setup, frozenset(without), seconds, theirs), daemon=True)
         process.start()
         theirs.close()
         last: Any = "the start"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -12,6 +11,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
+
+from qcompiler.cost.machine import cpu_name
 
 ACCUMULATORS: Final = 24  # as in the source
 ROUNDS: Final = 1_000_000
@@ -102,18 +103,6 @@ def read_bandwidth() -> float:
     return STREAM_BYTES / _best("stream", STREAM_BYTES)
 
 
-def processor() -> str:
-    """The CPU's name as the system gives it, with family and model where that is a name for many."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return platform.processor()
-    facts: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        name, _, value = line.partition(":")
-        facts.setdefault(name.strip(), value.strip())
-    return f"{facts.get('model name', platform.processor())}, family {facts.get('cpu family')}, model {facts.get('model')}"
-
-
 def cores(count: int) -> list[int]:
     """The first ``count`` cores that this process may run on."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -135,4 +124,4 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 def environment(packages: Iterable[str]) -> dict[str, Any]:
     """What figures depend on."""
-    return {"cpu": processor(), "load": os.getloadavg()[0], "versions": versions(packages)}
+    return {"cpu": cpu_name(), "load": os.getloadavg()[0], "versions": versions(packages)}
