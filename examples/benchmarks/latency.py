@@ -1,8 +1,8 @@
 """Latency of our libraries beside OpenVINO, ONNX Runtime, ExecuTorch and LiteRT, on the same float models.
 
 For every model, batch size and number of threads one process, pinned to as many cores, in which all engines take turns. Peers
-take and give float, LiteRT int8; of ours the integer entry is timed, and with float in and out. From the repository's root, with QC_DATA naming the folder of
-models and data, after ``pip install -e '.[test,benchmark]'``:
+take and give float, LiteRT int8; of ours the integer entry is timed, and with float in and out. From the repository's root, with
+QC_DATA naming the folder of models and data, after ``pip install -e '.[test,benchmark]'``:
 
     python -m examples.benchmarks.latency
     python -m examples.benchmarks.latency --model resnet50 --batch 8 --threads 2
