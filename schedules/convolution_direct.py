@@ -29,7 +29,8 @@ _STACK_BYTES: Final = MAXIMUM_STACK_BYTES - 4096
 """Copied rows and unpacked weights of a task; the accumulators come on top."""
 _WORTH_INLINE: Final = 7
 """Pixels of a tile from which on its dot products hide unpacking in registers, where that is a matter of two instructions."""
-_INLINE_ACCUMULATORS, _INLINE_BLOCKS = 24, 3
+_INLINE_ACCUMULATORS: Final = 24
+_INLINE_BLOCKS: Final = 3
 """Vectors of sums and of weights beside which unpacking finds registers."""
 _RESIDUAL_ACCUMULATORS: Final = 16
 """The long epilogue of a small tile overlaps with the next tile's dot products."""
@@ -283,7 +284,8 @@ def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
     if plan.converted:
         count = (steps.blocks, steps.stored * steps.per_byte, *steps.step_shape)
         weight = te.compute(count, lambda *place: stored(*place).astype(instruction.weight_dtype), name="unpacked")
-    kh, kw = te.reduce_axis((0, spec.kernel[0]), "kh"), te.reduce_axis((0, 1 if plan.dense else spec.kernel[1]), "kw")
+    columns = 1 if plan.dense else spec.kernel[1]
+    kh, kw = te.reduce_axis((0, spec.kernel[0]), "kh"), te.reduce_axis((0, columns), "kw")
     word = te.reduce_axis((0, steps.words), "word")
     groups = [te.reduce_axis((0, DEPTH // group), "outer")] if group < DEPTH else []
     inner = te.reduce_axis((0, group), "inner")
@@ -298,9 +300,7 @@ def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
         else:
             first = v // (steps.blocks // spec.groups) * steps.words * DEPTH if spec.groups > 1 else 0
             value = rows[n, row, column + kw * spec.dilation[1], first + depth].astype("int32")
-        code = weight(v, (kh * (1 if plan.dense else spec.kernel[1]) + kw) * steps.words + word, outer, lane, inner).astype(
-            "int32"
-        )
+        code = weight(v, (kh * columns + kw) * steps.words + word, outer, lane, inner).astype("int32")
         return te.sum(value * code, axis=[kh, kw, word, *groups, inner])
 
     sums = te.compute((*shape[:3], steps.blocks, lanes), product, name="sums")

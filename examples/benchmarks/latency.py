@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.benchmarks.cases import MODELS, Case
-from examples.benchmarks.engines import ENGINES, PACKAGES, PEERS, Setup, ours
+from examples.benchmarks.engines import ENGINES, OURS, PACKAGES, PEERS, Setup, ours
 from examples.benchmarks.machine import cores, environment, peak_macs
 
 BLOCK_SECONDS: Final = 0.02
@@ -100,6 +100,8 @@ def measure(setup: Setup, without: frozenset[str], seconds: float, report: Conne
             engine.run()
             engines[name] = engine
         except Exception as error:
+            if name in OURS:
+                raise
             print(
                 f"{setup.case.model}: without {name}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", file=sys.stderr
             )
