@@ -195,7 +195,8 @@ class _Body:
                 offset = tir.Bind(x_column * channels + (self.first_block + block) * chosen.channels)
                 rows = []
                 for base, inside in zip(bases, valid, strict=True):
-                    row = load(self.buffers["x"], base + offset, chosen.channels)
+                    # Bound, as TVM takes an index in a Select to be used only where its condition holds, and drops the clamps.
+                    row = tir.Bind(load(self.buffers["x"], base + offset, chosen.channels))
                     inside = inside if reached is None else tir.And(inside, reached)
                     row = row if inside is None else tir.Select(inside, row, self.padding)
                     rows.append(self.unit.as_seen(row, chosen.channels))

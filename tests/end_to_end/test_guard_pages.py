@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import sys
 
 import numpy as np
@@ -13,24 +12,12 @@ import qcompiler as qc
 from qcompiler.backend.library import _Options
 from qcompiler.targets.target import available_targets, host_runs, load_target
 
+from tests.guarded import Guarded
+
 from .conftest import Digits
 
 HOST_TARGETS = [name for name in available_targets() if host_runs(load_target(name))]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called through glibc")
-
-
-class Guarded:
-    """``size`` bytes that end (or begin) exactly at a page without access."""
-
-    def __init__(self, size: int, at_end: bool) -> None:
-        page = mmap.PAGESIZE
-        inner = -(-max(size, 1) // page) * page
-        self.memory = mmap.mmap(-1, inner + 2 * page)
-        base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
-        libc = ctypes.CDLL(None, use_errno=True)
-        for address in (base, base + page + inner):
-            assert libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), 0) == 0
-        self.address = base + page + (inner - size if at_end else 0)
 
 
 @pytest.mark.parametrize("at_end", [True, False])

@@ -17,6 +17,7 @@ from qcompiler import arith
 from qcompiler.backend.kernel import SCALARS, Kernel, Scalar
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.targets.target import available_targets, load_target
+from tests.guarded import Guarded
 
 Array = np.ndarray[Any, Any]
 
@@ -85,13 +86,15 @@ def saturated(values: dict[str, Array], array: Array) -> dict[str, Array]:
     return values | {"lower": lower.astype(values["lower"].dtype), "upper": upper.astype(values["upper"].dtype)}
 
 
-def aligned(array: Array) -> Array:
-    """A copy that begins at a multiple of 64 bytes."""
-    raw = np.zeros(array.nbytes + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+def guarded(array: Array, at_end: bool) -> tuple[Guarded, Array]:
+    """A copy that begins at a page without access before it, or ends at (or less than 64 bytes before) one after it.
+
+    It begins at a multiple of 64 bytes in both cases.
+    """
+    memory = Guarded(-(-array.nbytes // 64) * 64, at_end)
+    copy = np.frombuffer((ctypes.c_ubyte * array.nbytes).from_address(memory.address), array.dtype).reshape(array.shape)
     copy[...] = array
-    return copy
+    return memory, copy
 
 
 def prepare(kernel: Kernel, instruction_set: str, folder: Path) -> Callable[[Mapping[str, Array]], Array]:
@@ -103,16 +106,22 @@ def prepare(kernel: Kernel, instruction_set: str, folder: Path) -> Callable[[Map
         subprocess.run(["gcc", "-shared", "-o", str(folder / "k.so"), str(folder / "k.o")], check=True)
         function = ctypes.CDLL(str(folder / "k.so")).k
 
+    def run_here(arrays: Mapping[str, Array], at_end: bool) -> Array:
+        copies = {id(arrays[name]): guarded(arrays[name], at_end) for name in kernel.arguments}
+        pointers = [ctypes.c_void_p(copies[id(arrays[name])][0].address) for name in kernel.arguments]
+        function(*pointers, 0, kernel.tasks // 2)
+        function(*pointers, kernel.tasks // 2, kernel.tasks)
+        return copies[id(arrays["y"])][1].copy()
+
     def run(arrays: Mapping[str, Array]) -> Array:
-        copies = {id(arrays[name]): aligned(arrays[name]) for name in kernel.arguments}
-        buffers = {name: copies[id(arrays[name])] for name in kernel.arguments}
-        if instruction_set in _X86_FLAGS:
-            pointers = [ctypes.c_void_p(buffer.ctypes.data) for buffer in buffers.values()]
-            function(*pointers, 0, kernel.tasks // 2)
-            function(*pointers, kernel.tasks // 2, kernel.tasks)
-        else:
+        if instruction_set not in _X86_FLAGS:
+            copies = {id(arrays[name]): arrays[name].copy() for name in kernel.arguments}
+            buffers = {name: copies[id(arrays[name])] for name in kernel.arguments}
             _run_emulated(kernel, buffers, folder)
-        return buffers["y"]
+            return buffers["y"]
+        found = run_here(arrays, at_end=False)
+        np.testing.assert_array_equal(run_here(arrays, at_end=True), found)
+        return found
 
     return run
 
