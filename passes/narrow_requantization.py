@@ -1,21 +1,24 @@
-"""Replaces 64-bit requantization by an int32 form where its deviation is proven to stay under 2^-6 of an output step.
+"""Replaces 64-bit requantization by an int32 form where its deviation is proven to stay under a fiftieth of an output step.
 
 Vector units are slow at 64-bit products. The accumulator is clamped to [A, B], outside of which the output saturates anyway,
 shifted right by p (rounded), and multiplied within int32. p, A, B and the multiplier are per channel, the shift s' is the
 node's. With the real factor r of a channel and T = max(|A|, |B|), p is the one with the least deviation
 ``r * 2^p / 2  [p > 0]  +  T * |m' / 2^(p + s') - r|``. The choice depends on the graph alone, so all targets agree.
 
-Without a residual, and where no step of the sums skips codes, s' is 24, and A and B are the first and the last sum of the codes
+Without a residual and where codes are 0 to 255, s' is 21 or a little less, such that for every channel m' < 2^15 and what lies
+between A and B fits 16 bits once it is shifted: A and B are where the code saturates, or 16 bits do, and kernels multiply int16.
+
+Else, where no step of the sums skips codes, s' is 24, and A and B are the first and the last sum of the codes
 at which the output saturates, or what the sums reach: the code is the uppermost byte of the product, whose other digits kernels
-may lose, and nothing is clamped any more. p is 0 for all channels where that deviates by at most 2^-7: then kernels leave the
-first shift out.
+may lose, and nothing is clamped any more. p is 0 for all channels where that deviates by at most a hundredth: then kernels leave
+the first shift out.
 
 The rounding term of the first shift, ``1 << (p - 1)``, is added to the layer's bias and to A and B at compile time.
 
 Before:
     %y: u8[N,8,4,4] ... = requantize(%y.sum, %y.multiplier, limits=(0, 255), shift=38)
 After:
-    %y: u8[N,8,4,4] ... = requantize_narrow(%y.sum, %y.multiplier, %y.pre_shift, %y.lower, %y.upper, limits=(0, 255), shift=24)
+    %y: u8[N,8,4,4] ... = requantize_narrow(%y.sum, %y.multiplier, %y.pre_shift, %y.lower, %y.upper, limits=(0, 255), shift=21)
 """
 
 from __future__ import annotations
@@ -85,6 +88,12 @@ class _Forms:
         multiplier = self.multiplier[best, columns].astype(np.int64)
         return Narrow(multiplier, best, lower, upper, other_multiplier, self.shift, worst)
 
+    def best(self, lower: Array, upper: Array) -> Narrow | None:
+        """Without first shifts where that deviates little, else with those that deviate least."""
+        simple = self.deviation[0].max(initial=0.0) <= arith.MAXIMUM_DEVIATION / 2
+        shifts = np.zeros(len(lower), dtype=np.int64) if simple else self.deviation.argmin(axis=0)
+        return self.chosen(shifts, lower, upper)
+
 
 def _forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
     shifts = np.arange(LARGEST_PRE_SHIFT + 1)[:, None]
@@ -97,15 +106,32 @@ def _forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
     return _Forms(shift, multiplier, reduced, np.where(fits, deviation, np.inf))
 
 
+def short(factor: Array, lower: Array, upper: Array, safe: Array, zero: int) -> Narrow | None:
+    """The form whose products are of 16 bits and whose codes are 0 to 255; None where there is none.
+
+    Arguments as of :func:`narrowed`.
+    """
+    size, limit = np.maximum(np.abs(lower), np.abs(upper)), arith.SHORT_LIMIT
+    for shift in arith.SHORT_SHIFTS:
+        forms = _forms(factor, size, safe, shift)
+        fits = (forms.multiplier < limit) & (forms.reduced < limit) & (np.arange(len(forms.deviation))[:, None] <= 16)
+        form = replace(forms, deviation=np.where(fits, forms.deviation, np.inf)).best(lower, upper)
+        if form is None or form.deviation >= arith.MAXIMUM_DEVIATION:
+            continue
+        constants, tail = (form.multiplier, form.pre_shift), (form.shift, zero, 0, 255)
+        bounds = arith.saturation_bounds(*constants, *arith.short_bounds(form.pre_shift), *tail)
+        if arith.is_short(*constants, *bounds, *tail):
+            return replace(form, lower=bounds[0] - form.half, upper=bounds[1] - form.half)
+    return None
+
+
 def saturated(factor: Array, lower: Array, upper: Array, safe: Array, zero: int, limits: tuple[int, int]) -> Narrow | None:
     """The form whose codes are the uppermost bytes of its products; None where it overflows, or a step of the sums skips codes.
 
     Arguments as of :func:`narrowed`; ``limits`` are the smallest and the largest code.
     """
     forms = _forms(factor, np.maximum(np.abs(lower), np.abs(upper)), safe, arith.SATURATED_SHIFT)
-    simple = forms.deviation[0].max(initial=0.0) <= arith.MAXIMUM_DEVIATION / 2
-    best = np.zeros(len(factor), dtype=np.int64) if simple else forms.deviation.argmin(axis=0)
-    form = forms.chosen(best, lower, upper)
+    form = forms.best(lower, upper)
     if form is None:
         return None
     constants, tail = (form.multiplier, form.pre_shift), (form.shift, zero, *limits)
@@ -201,5 +227,7 @@ class NarrowRequantization:
         safe = arith.largest_partial_sum(*rows)
         if node.op == "requantize_add":
             return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)), abs(zero))
-        form = None if dtype.signed else saturated(factor, lower, upper, safe, zero, (lo, hi))
+        form = short(factor, lower, upper, safe, zero) if not dtype.signed and (lo, hi) == (0, 255) else None
+        if form is None and not dtype.signed:
+            form = saturated(factor, lower, upper, safe, zero, (lo, hi))
         return form or narrowed(factor, lower, upper, safe)

@@ -21,7 +21,7 @@ MAXIMUM_SHIFT: Final = 62
 MAXIMUM_BIAS: Final = 1 << 30
 LARGEST_ACCUMULATOR: Final = (1 << 31) - 1
 SIGNED_OFFSET: Final = 128  # kernels on ARM see the code x as x ^ 0x80, the signed byte x - 128
-MAXIMUM_DEVIATION: Final = 2.0**-6  # of one output step, between narrow and wide requantization
+MAXIMUM_DEVIATION: Final = 0.02  # of one output step, between narrow and wide requantization
 
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
@@ -153,6 +153,42 @@ def requantize_narrow(
     """Requantization whose every intermediate fits int32 (proven by the pass that chooses it)."""
     reduced = pre_shift(accumulator, first_shift, lower, upper, math_)
     return math_.clamp(round_shift(reduced * multiplier, shift, math_) + zero, lo, hi)
+
+
+SHORT_SHIFTS: Final = range(21, 16, -1)
+"""Of :func:`requantize_short`, the most precise first: 16 bits are the upper half of a product, the others follow."""
+SHORT_LIMIT: Final = 1 << 15
+
+
+def requantize_short(accumulator: Any, multiplier: Any, first_shift: Any, shift: Any, zero: Any, math_: Arithmetic) -> Any:
+    """:func:`requantize_narrow` where :func:`is_short`: 16 bits hold everything from the first shift on.
+
+    The upper half of the product is shifted by what is left of the shift; two floors are one. ``first_shift`` is None where it is
+    0 for all channels.
+    """
+    reduced = math_.clamp(accumulator if first_shift is None else accumulator >> first_shift, -SHORT_LIMIT, SHORT_LIMIT - 1)
+    return math_.clamp(round_shift((reduced * multiplier) >> 16, shift - 16, math_) + zero, 0, 255)
+
+
+def short_bounds(first_shift: IntArray) -> tuple[IntArray, IntArray]:
+    """The sums beyond which :func:`requantize_short` saturates at 16 bits; int64[C] both."""
+    return np.int64(-SHORT_LIMIT) << first_shift, (np.int64(SHORT_LIMIT) << first_shift) - 1
+
+
+def is_short(
+    multiplier: IntArray, first_shift: IntArray, lower: IntArray, upper: IntArray, shift: int, zero: int, lo: int, hi: int
+) -> bool:
+    """Whether :func:`requantize_short` gives the codes of :func:`requantize_narrow`, whatever the sums.
+
+    Beyond each bound either the code has saturated or 16 bits have.
+    """
+    if shift not in SHORT_SHIFTS or (lo, hi) != (0, 255) or not ((multiplier >= 0) & (multiplier < SHORT_LIMIT)).all():
+        return False
+    least, most = short_bounds(first_shift)
+    codes = [round_shift((end >> first_shift) * multiplier, shift, NUMPY) + zero for end in (lower, upper)]
+    below = (lower == least) | ((lower > least) & (codes[0] <= lo))
+    above = (upper == most) | ((upper < most) & (codes[1] >= hi))
+    return bool((below & above).all())
 
 
 SATURATED_SHIFT: Final = 24

@@ -331,9 +331,13 @@ def _schedule(plan: _Plan, function: Any) -> Any:
         sch.compute_at(unpacked, c_tile, preserve_unit_loops=True)
         _schedule_unpacked(sch, unpacked, steps)
     _schedule_sums(sch, sums, plan)
-    for loop in (h_pixel, w_pixel, c_block):
+    for loop in (h_pixel, w_pixel):
         sch.unroll(loop)
-    sch.vectorize(c_lane)
+    if plan.spec.epilogue.short:  # several vectors become one
+        sch.vectorize(sch.fuse(c_block, c_lane))
+    else:
+        sch.unroll(c_block)
+        sch.vectorize(c_lane)
     return sch.mod["main"]
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import tvm.tirx.script.builder.ir as tir
 
+from qcompiler.backend import short_form
 from qcompiler.backend.kernel import LANES, SCALARS, ConvolutionSpec, Kernel, Scalar, physical_channels
-from qcompiler.schedules.depthwise_plan import Plan, plan
+from qcompiler.schedules.depthwise_plan import TOGETHER, Plan, plan
 from qcompiler.schedules.epilogue import EpilogueArguments, apply_epilogue
 from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
 from qcompiler.schedules.pack import adjust_for_offset
@@ -33,7 +34,7 @@ def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     if spec.epilogue.residual is not None:
         arguments["residual"] = (output, spec.epilogue.residual)
     arguments["weights"] = (-(-channels // LANES) * taps * LANES * spec.weight_bits // 8, "uint8")
-    for name in ("bias", "multiplier", *(("pre_shift", "lower", "upper") if spec.epilogue.narrow else ())):
+    for name in spec.epilogue.channel_arguments:
         arguments[name] = (channels, "int32")
     arguments |= {"scalars": (SCALARS, "int32"), "y": (output, spec.epilogue.out_dtype)}
 
@@ -254,9 +255,13 @@ class _Body:
         """Requantize the sums of one row of the tile."""
         chosen, spec = self.plan, self.spec
         channels = physical_channels(spec.in_channels)
+        codes = self.short_codes(sums, row, channel, pixels) if spec.epilogue.short else None
 
         def write(pixel: int, place: Any) -> None:
             index = tir.Bind(((image * spec.out_height + out_row) * spec.out_width + place) * channels + channel)
+            if codes is not None:
+                store(self.buffers["y"], codes[pixel], index, chosen.channels)
+                return
             with tir.vectorized(chosen.channels) as lane:
                 total = sums[(row * pixels + pixel) * chosen.channels + lane]
                 value = apply_epilogue(spec.epilogue, self.epilogue, total, channel + lane, (index + lane,))
@@ -269,3 +274,21 @@ class _Body:
                     write(pixel, place)
             else:
                 write(pixel, place)
+
+    def short_codes(self, sums: Any, row: int, channel: Any, pixels: int) -> list[Any]:
+        """The codes of every pixel of a row of the tile: a few at a time, as packing takes several vectors."""
+        channels, found = self.plan.channels, []
+        for first in range(0, pixels, TOGETHER):
+            count = min(TOGETHER, pixels - first)
+
+            def repeated(name: str, count: int = count) -> Any:
+                vector = tir.Bind(load(self.buffers[name], channel, channels))
+                return tir.Shuffle([vector] * count, list(range(count * channels))) if count > 1 else vector
+
+            total = load(sums, (row * pixels + first) * channels, count * channels)
+            first_shift = repeated("pre_shift") if self.spec.epilogue.pre_shifted else None
+            scalars = [self.buffers["scalars"][int(place)] for place in (Scalar.SHIFT, Scalar.Y_ZERO)]
+            value = tir.Bind(short_form.codes(total, repeated("multiplier"), first_shift, *scalars))
+            places = [list(range(pixel * channels, (pixel + 1) * channels)) for pixel in range(count)]
+            found += [tir.Shuffle([value], lanes) if count > 1 else value for lanes in places]
+        return found

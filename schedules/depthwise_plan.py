@@ -14,6 +14,7 @@ SCRATCH_BYTES: Final = 16 << 10  # of a 32 KiB first-level cache that also strea
 ROWS: Final = 2  # per step, at most: more did not pay
 WHOLE_ROW_BYTES: Final = 40 << 10
 UNROLLED: Final = 1500  # multiply-adds in the code of a tile
+TOGETHER: Final = 4  # pixels whose codes are packed at a time
 TASKS: Final = 32  # enough ranges for several threads
 FEWEST_TASKS: Final = 4
 TASK_VECTORS: Final = 128  # of outputs; smaller tasks spend their time on unpacking weights

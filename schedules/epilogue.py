@@ -7,13 +7,16 @@ with one value per stored output channel, the scalars, and the other operand of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tvm import te
 
 from qcompiler import arith
+from qcompiler.backend import short_form
 from qcompiler.backend.kernel import SCALARS, Epilogue, Scalar
 from qcompiler.backend.tir import TIR
+
+_CHANNELS: Final = ("bias", "multiplier", "pre_shift", "lower", "upper")
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,7 @@ def epilogue_placeholders(epilogue: Epilogue, shape: tuple[int, ...]) -> Epilogu
 
     return EpilogueArguments(
         residual=te.placeholder(shape, epilogue.residual, name="residual") if epilogue.residual else None,
-        bias=per_channel("bias"),
-        multiplier=per_channel("multiplier"),
-        pre_shift=per_channel("pre_shift") if epilogue.narrow else None,
-        lower=per_channel("lower") if epilogue.narrow else None,
-        upper=per_channel("upper") if epilogue.narrow else None,
+        **{name: per_channel(name) if name in epilogue.channel_arguments else None for name in _CHANNELS},
         scalars=te.placeholder((SCALARS,), "int32", name="scalars"),
     )
 
@@ -76,6 +75,9 @@ def apply_epilogue(
     shift, zero = scalars[Scalar.SHIFT], scalars[Scalar.Y_ZERO]
     low, high = scalars[Scalar.LO], scalars[Scalar.HI]
     if arguments.residual is None:
+        if epilogue.short:
+            first = arguments.pre_shift[channel] if epilogue.pre_shifted else None
+            return short_form.codes(accumulator, multiplier, first, shift, zero)
         if epilogue.narrow:
             bounds = arguments.bounds(epilogue, channel)
             if epilogue.saturated:

@@ -89,6 +89,44 @@ def test_saturation_bounds_change_nothing(
         assert beyond or multiplier << p > 1 << shift
 
 
+@given(
+    st.lists(st.one_of(INT32, EXTREMES, st.integers(-(2**17), 2**17)), min_size=1, max_size=40),
+    st.integers(0, 16),
+    st.one_of(st.integers(0, 2**15 - 1), st.sampled_from([0, 1, 2**14, 2**15 - 1])),
+    st.sampled_from(arith.SHORT_SHIFTS),
+    st.integers(0, 255),
+)
+def test_the_short_form_is_the_narrow_one(accs: list[int], p: int, multiplier: int, shift: int, zero: int) -> None:
+    m, first = (np.array([value], dtype=np.int64) for value in (multiplier, p))
+    tail = (shift, zero, 0, 255)
+    bounds = arith.saturation_bounds(m, first, *arith.short_bounds(first), *tail)
+    assert arith.is_short(m, first, *bounds, *tail)
+    ends = [int(end[0]) + step for end in (*bounds, *arith.short_bounds(first)) for step in (-1, 0, 1)]
+    acc = np.clip(np.array([*accs, *ends], dtype=np.int64), -(1 << 31), (1 << 31) - 1)
+    expected = arith.requantize_narrow(acc, m, first, *bounds, *tail, arith.NUMPY)
+    assert np.array_equal(arith.requantize_short(acc, m, first if p else None, shift, zero, arith.NUMPY), expected)
+
+
+@given(
+    st.integers(0, 8),
+    st.integers(1, 2**15 - 1),
+    st.sampled_from(arith.SHORT_SHIFTS),
+    st.integers(0, 255),
+    st.integers(-300, 300),
+    st.integers(-300, 300),
+)
+def test_no_other_bounds_are_taken_for_short_ones(p: int, multiplier: int, shift: int, zero: int, below: int, above: int) -> None:
+    m, first = (np.array([value], dtype=np.int64) for value in (multiplier, p))
+    tail = (shift, zero, 0, 255)
+    lower, upper = arith.saturation_bounds(m, first, *arith.short_bounds(first), *tail)
+    lower, upper = lower + below, upper + above
+    if arith.is_short(m, first, lower, upper, *tail):
+        ends = np.concatenate([lower, upper, *arith.short_bounds(first)])
+        acc = np.clip(np.concatenate([ends + step for step in (-300, -1, 0, 1, 300)]), -(1 << 31), (1 << 31) - 1)
+        expected = arith.requantize_narrow(acc, m, first, lower, upper, *tail, arith.NUMPY)
+        assert np.array_equal(arith.requantize_short(acc, m, first, shift, zero, arith.NUMPY), expected)
+
+
 @given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=8), st.sampled_from([21, 31]))
 def test_dyadic_is_within_half_a_unit_of_the_last_place(factors: list[float], bits: int) -> None:
     real = np.array(factors)

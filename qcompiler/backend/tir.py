@@ -189,10 +189,10 @@ def _allocations(statement: Any) -> Iterable[Any]:
             yield from _allocations(child)
 
 
-def stack_bytes(function: Any) -> int:
-    """Bytes of the local buffers of a lowered function, whether they end up in memory or in registers."""
+def stack_bytes(body: Any) -> int:
+    """Bytes of the local buffers of a lowered body, whether they end up in memory or in registers."""
     total = 0
-    for buffer in _allocations(function.body):
+    for buffer in _allocations(body):
         dtype = tvm.DataType(buffer.dtype)
         total += math.prod(int(extent) for extent in buffer.shape) * (dtype.bits * dtype.lanes // 8)
     return total
@@ -216,6 +216,8 @@ def lower_kernel(function: Any | Sequence[Any], name: str, target: Mapping[str, 
     A sequence of functions with equal parameters is one kernel whose tasks are those of the first, then
     those of the second, and so on. Raises ValueError when the local buffers exceed 64 KiB.
     """
+    from qcompiler.backend.short_form import expand
+
     parts = [function] if isinstance(function, tirx.PrimFunc) else list(function)
     bound = tvm.target.Target(dict(target))
     begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
@@ -232,14 +234,14 @@ def lower_kernel(function: Any | Sequence[Any], name: str, target: Mapping[str, 
         body += declarations
         body.append(_over_tasks(statements, tasks, first, begin, end))
         first += tasks
-    if str(bound.attrs["mtriple"]).startswith("x86"):
-        body = [*_aligned_stack(), *body]
-    attributes = tvm.ir.make_node("ir.DictAttrs", **{"global_symbol": name, "tirx.noalias": True, "target": bound})
-    result = tirx.PrimFunc([*pointers, begin, end], tirx.SeqStmt(body), tvm.ir.TupleType([]), attributes)
-    used = stack_bytes(result)
+    whole = expand(tirx.SeqStmt(body), bound)
+    used = stack_bytes(whole)
     if used > MAXIMUM_STACK_BYTES:
         raise ValueError(f"kernel {name} needs {used} bytes of stack, more than {MAXIMUM_STACK_BYTES}")
-    return result
+    if str(bound.attrs["mtriple"]).startswith("x86"):
+        whole = tirx.SeqStmt([*_aligned_stack(), whole])
+    attributes = tvm.ir.make_node("ir.DictAttrs", **{"global_symbol": name, "tirx.noalias": True, "target": bound})
+    return tirx.PrimFunc([*pointers, begin, end], whole, tvm.ir.TupleType([]), attributes)
 
 
 class CompiledKernels:

@@ -56,7 +56,8 @@ class _Checker:
     def expression(self, node: Any) -> None:
         if type(node) is tirx.IntImm:  # a literal: most of what there is, as shuffles name their lanes
             return
-        if isinstance(node.ty, PrimType) and not str(node.ty).startswith(_INTEGER_TYPES):
+        kind = str(node.ty)  # nothing where nothing is given
+        if isinstance(node.ty, PrimType) and kind and not kind.startswith(_INTEGER_TYPES):
             self.problems.append(f"{node.ty} in {node}")
         if isinstance(node, tirx.Let):
             self.bind(node.var, node.value)

@@ -11,7 +11,7 @@ from qcompiler.backend.kernel import KernelSpec
 from qcompiler.backend.lower import plan_steps
 from qcompiler.ir.graph import Graph
 
-LEFT_OUT: Final = ("pre_shifted", "saturated")
+LEFT_OUT: Final = ("pre_shifted", "saturated", "short")
 """Fields of an epilogue that make a difference of two or three instructions for a vector of outputs."""
 LONGEST_VALUE: Final = 64  # characters of one field; longer ones, such as tables of indices, are replaced by a hash
 

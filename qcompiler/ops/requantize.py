@@ -7,7 +7,7 @@ The narrow forms add ``pre_shift``, ``lower`` and ``upper``, int32[channels] eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from typing_extensions import override
@@ -18,16 +18,23 @@ from qcompiler.ir.graph import Array, Graph, Node, TensorType
 from qcompiler.ops.operator import INTEGER_STAGE, Operand, Operator, require, zero_of
 
 
-def is_saturated(graph: Graph, node: Node) -> bool:
-    """Whether a requantize_narrow's codes are the uppermost bytes of its products: :func:`arith.requantize_saturated` serves."""
+def _serves(condition: Callable[..., bool], graph: Graph, node: Node) -> bool:
+    """Whether ``condition`` holds for the constants of a requantize_narrow to unsigned codes."""
     dtype = node.output.type.dtype
     if node.op != "requantize_narrow" or not isinstance(dtype, IntegerType) or dtype.signed:
         return False
-    multiplier, first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
-    shift, (lo, hi) = node["shift"], node["limits"]
-    return bool(
-        shift == arith.SATURATED_SHIFT and arith.saturates(multiplier, first, lower, upper, shift, node.output.zero or 0, lo, hi)
-    )
+    constants = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
+    return condition(*constants, node["shift"], node.output.zero or 0, *node["limits"])
+
+
+def is_short(graph: Graph, node: Node) -> bool:
+    """Whether :func:`arith.requantize_short` serves."""
+    return _serves(arith.is_short, graph, node)
+
+
+def is_saturated(graph: Graph, node: Node) -> bool:
+    """Whether a requantize_narrow's codes are the uppermost bytes of its products: :func:`arith.requantize_saturated` serves."""
+    return _serves(arith.saturates, graph, node) and node["shift"] == arith.SATURATED_SHIFT
 
 
 class _FromAccumulator(Operator):

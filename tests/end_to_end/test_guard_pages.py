@@ -11,7 +11,6 @@ import pytest
 import qcompiler as qc
 from qcompiler.backend.library import _Options
 from qcompiler.targets.target import available_targets, host_runs, load_target
-
 from tests.guarded import Guarded
 
 from .conftest import Digits

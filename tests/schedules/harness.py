@@ -77,13 +77,25 @@ def scalars(**values: int) -> Array:
     return array
 
 
-def saturated(values: dict[str, Array], array: Array) -> dict[str, Array]:
-    """``values`` with bounds as narrow kernels of uint8 codes want them; ``array`` are the scalars."""
-    constants = [values[name].astype(np.int64) for name in ("multiplier", "pre_shift", "lower", "upper")]
+def _with_bounds(
+    values: dict[str, Array], array: Array, ends: Sequence[Array], condition: Callable[..., bool]
+) -> dict[str, Array]:
+    """``values`` with the narrowest bounds within ``ends``, which have to fulfil ``condition``; ``array`` are the scalars."""
+    constants = [values[name].astype(np.int64) for name in ("multiplier", "pre_shift")]
     tail = [int(array[place]) for place in (Scalar.SHIFT, Scalar.Y_ZERO, Scalar.LO, Scalar.HI)]
-    lower, upper = arith.saturation_bounds(*constants, *tail)
-    assert arith.saturates(*constants[:2], lower, upper, *tail)
+    lower, upper = arith.saturation_bounds(*constants, *ends, *tail)
+    assert condition(*constants, lower, upper, *tail)
     return values | {"lower": lower.astype(values["lower"].dtype), "upper": upper.astype(values["upper"].dtype)}
+
+
+def saturated(values: dict[str, Array], array: Array) -> dict[str, Array]:
+    """``values`` with bounds as saturated kernels want them; ``array`` are the scalars."""
+    return _with_bounds(values, array, [values[name].astype(np.int64) for name in ("lower", "upper")], arith.saturates)
+
+
+def short(values: dict[str, Array], array: Array) -> dict[str, Array]:
+    """``values`` with bounds as short kernels take them to be."""
+    return _with_bounds(values, array, arith.short_bounds(values["pre_shift"].astype(np.int64)), arith.is_short)
 
 
 def guarded(array: Array, at_end: bool) -> tuple[Guarded, Array]:

@@ -17,7 +17,7 @@ from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules import convolution_arm, convolution_generic, convolution_vnni, convolution_x86
-from tests.schedules.harness import TARGETS, saturated
+from tests.schedules.harness import TARGETS, saturated, short
 
 BUILD = {
     "avx512vnni": convolution_vnni.build,
@@ -44,7 +44,7 @@ def spec(size: Any, in_channels: int, out_channels: int, kernel: Any = 1, **chan
     rows, columns = kernel if isinstance(kernel, tuple) else (kernel, kernel)
     base = ConvolutionSpec(
         1, height, width, in_channels, out_channels, (rows, columns), (1, 1), (rows // 2, columns // 2) * 2, (1, 1), 1, 8,
-        Epilogue(True, None, "uint8", saturated=True),
+        Epilogue(True, None, "uint8", short=True),
     )  # fmt: skip
     return replace(base, **changes)
 
@@ -63,7 +63,13 @@ CASES = {
     "row_tail": spec((3, 31), 20, 40, 3, epilogue=RESIDUAL),
     "wide_tail": spec((3, 31), 20, 40, 3, epilogue=Epilogue(False, "uint8", "uint8"), batch=2),
     "batch": spec(9, 24, 112, 3, batch=3, epilogue=WIDE),
-    "unshifted": spec(9, 24, 112, 3, batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, saturated=True)),
+    "saturated": spec((5, 13), 24, 48, 3, epilogue=Epilogue(True, None, "uint8", saturated=True)),
+    "saturated_unshifted": spec(
+        9, 24, 112, 3, batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, saturated=True)
+    ),
+    "unshifted": spec(9, 24, 112, 3, batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, short=True)),
+    "five_vectors": spec((3, 4), 24, 80),
+    "one_vector": spec((3, 7), 24, 16, 3),
     "clamped": spec(9, 24, 48, 3, epilogue=Epilogue(True, None, "uint8")),
     "unshifted_residual": spec(14, 24, 48, epilogue=Epilogue(True, "uint8", "uint8", pre_shifted=False)),
     "asymmetric": spec((10, 13), 12, 48, 3, padding=(2, 0, 1, 3), strides=(1, 2), epilogue=WIDE),
@@ -127,6 +133,13 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
     if case.epilogue.saturated:
         values["multiplier"] <<= arith.SATURATED_SHIFT - shift
         shift = arith.SATURATED_SHIFT
+    if case.epilogue.short:
+        short_shift = int(random.choice(arith.SHORT_SHIFTS))
+        scaled = values["multiplier"] << max(short_shift - shift, 0)
+        values["multiplier"] = np.minimum(scaled, arith.SHORT_LIMIT - random.integers(1, 3, channels))
+        if mode == "ties":
+            values["multiplier"][:] = 1 << 14
+        shift = short_shift
     bound = random.integers(1 << 12, 1 << 14, channels)
     if case.epilogue.narrow and mode == "ties":
         bound = np.minimum(bound, (1 << 29) // (1 << (shift - 1)))
@@ -143,6 +156,8 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
         shape = (case.batch, case.out_height, case.out_width, channels)
         values["residual"] = random.integers(*OUTPUTS[residual], shape, endpoint=True)
     values["scalars"] = scalars
+    if case.epilogue.short:
+        return short(values, scalars)
     return saturated(values, scalars) if case.epilogue.saturated else values
 
 
@@ -168,7 +183,7 @@ def reference(case: ConvolutionSpec, values: dict[str, np.ndarray[Any, Any]]) ->
     total = total * values["multiplier"]
     if case.epilogue.residual:
         total = total + (values["residual"] - scalars[Scalar.RESIDUAL_ZERO]) * scalars[Scalar.RESIDUAL_MULTIPLIER]
-    if case.epilogue.narrow and not case.epilogue.saturated:
+    if case.epilogue.narrow and not case.epilogue.saturated and not case.epilogue.short:
         assert np.abs(total).max() + (scalars[Scalar.Y_ZERO] << scalars[Scalar.SHIFT]) < 1 << 31
     rounded = (total + (1 << (scalars[Scalar.SHIFT] - 1))) >> scalars[Scalar.SHIFT]
     return np.clip(rounded + scalars[Scalar.Y_ZERO], scalars[Scalar.LO], scalars[Scalar.HI])
@@ -184,7 +199,7 @@ def arguments(case: ConvolutionSpec, kernel: Kernel, values: dict[str, np.ndarra
     bias = values["bias"].astype(np.int32)
     assert kernel.pack is not None
     physical: dict[str, np.ndarray[Any, Any]] = {"x": x, "weights": kernel.pack(codes)}
-    channels = {name: values[name] for name in ("multiplier", "pre_shift", "lower", "upper")}
+    channels = {name: values[name] for name in case.epilogue.channel_arguments}
     channels["bias"] = kernel.adjust_bias(bias, codes) if kernel.adjust_bias else bias
     for name, value in channels.items():
         physical[name] = np.zeros(stored, np.int32)

@@ -12,11 +12,12 @@ from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules.depthwise import build
-from tests.schedules.harness import TARGETS, instruction_sets, prepare, saturated, scalars
+from tests.schedules.harness import TARGETS, instruction_sets, prepare, saturated, scalars, short
 
 Array = np.ndarray[Any, Any]
 LIMITS = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
-NARROW, WIDE = Epilogue(True, None, "uint8", saturated=True), Epilogue(False, None, "uint8")
+NARROW, WIDE = Epilogue(True, None, "uint8", short=True), Epilogue(False, None, "uint8")
+SATURATED = Epilogue(True, None, "uint8", saturated=True)
 
 
 def spec(
@@ -35,6 +36,8 @@ SPECS = [
     spec(80, (13, 15), (5, 5), (2, 2), (2, 2, 2, 2), bits=2),
     spec(64, (7, 7), (5, 5), epilogue=Epilogue(True, "uint8", "uint8")),
     spec(48, (6, 15), (3, 3), batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, saturated=True)),
+    spec(32, (6, 9), (3, 3), epilogue=SATURATED),
+    spec(96, (6, 113), (3, 3), (2, 2), epilogue=Epilogue(True, None, "uint8", pre_shifted=False, short=True)),
     spec(20, (6, 5), (3, 3), batch=2, epilogue=Epilogue(False, "int16", "int16")),
     spec(3, (8, 9), (3, 3), bits=4, epilogue=WIDE),
     spec(16, (12, 12), (3, 3), (1, 1), (2, 2, 2, 2), dilation=(2, 2)),
@@ -68,7 +71,7 @@ def arguments(what: ConvolutionSpec, fill: str, generator: np.random.Generator) 
     if fill != "random":
         x[...] = 255 if fill == "largest" else generator.choice([0, 255], x.shape)
         codes[...] = high if fill == "largest" else np.where(np.arange(channels) % 2, low, high)[:, None, None, None]
-    bits = (18 if what.epilogue.saturated else 10) if what.epilogue.narrow else 31
+    bits = (18 if what.epilogue.saturated else 15 if what.epilogue.short else 10) if what.epilogue.narrow else 31
     return {
         "x": x.astype(np.uint8),
         "codes": codes.astype(np.int8),
@@ -114,6 +117,9 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
         if what.epilogue.saturated:
             scalar["shift"] = arith.SATURATED_SHIFT
             values = saturated(values, scalars(**scalar))
+        if what.epilogue.short:
+            scalar["shift"] = 19
+            values = short(values, scalars(**scalar))
         stored_x = generator.integers(0, 256, (what.batch, what.height, what.width, stored)).astype(np.uint8)
         stored_x[..., : what.in_channels] = values["x"]
         residual = None
@@ -124,7 +130,7 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
         bias = values["bias"] if kernel.adjust_bias is None else kernel.adjust_bias(values["bias"], values["codes"])
         arrays = {"x": stored_x, "weights": kernel.pack(values["codes"]), "scalars": scalars(**scalar)}
         for name, array in (values | {"bias": bias}).items():
-            if array.ndim == 1:
+            if name in what.epilogue.channel_arguments:
                 arrays[name] = np.pad(array, (0, stored - what.in_channels))
         arrays["y"] = np.zeros(shape, what.epilogue.out_dtype)
         if residual is not None:
