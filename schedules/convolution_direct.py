@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
 from qcompiler.schedules.pack import PackedSteps, adjust_for_offset, unpack_code
-from qcompiler.schedules.tile import Problem, Tile, choose_tile, divisors, split_width
+from qcompiler.schedules.tile import Problem, Tile, choose_tiling, divisors
 
 _DENSE_CHANNELS: Final = 2
 """Up to so many input channels fill half a dot product at most."""
@@ -41,12 +42,11 @@ _WORTH_UNPACKING: Final = 16
 
 @dataclass(frozen=True)
 class _Plan:
-    """All decisions about one kernel, or about the columns ``first .. first + width - 1`` of its output."""
+    """All decisions about one kernel, or about the columns of its output from ``first`` on, as many as the tile says."""
 
     spec: ConvolutionSpec
     instruction: DotProduct
     first: int
-    width: int
     tile: Tile
     steps: PackedSteps
     copied: bool
@@ -93,7 +93,7 @@ def _columns_as_channels(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _place_part(plan: _Plan, function: Any, names: tuple[str, ...]) -> Any:
     """Lets a part write its columns of the whole output (and read those of the whole residual)."""
-    if plan.width == plan.spec.out_width:
+    if plan.tile.width == plan.spec.out_width:
         return function
     whole = {}
     parameters = list(function.params)
@@ -160,20 +160,21 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
     per_byte = 8 // spec.weight_bits
     # Bytes of the weights of one vector of output channels, as the instruction wants them.
     unpacked_bytes = (whole.steps + per_byte) * instruction.lanes * DEPTH * np.dtype(instruction.weight_dtype).itemsize
-    parts = _tiles(whole, instruction)
     converted = unpacked = spec.weight_bits < 8 or instruction.weight_dtype != "int8"
+    problem = whole  # within the limits that the way of unpacking sets
     taps, words = _taps(spec)
     if converted:
         for most_blocks in (32, 2, 1):
-            attempt = _tiles(replace(whole, most_blocks=most_blocks), instruction)
-            if sum(tile.scratch_bytes + tile.blocks * unpacked_bytes for _, _, tile in attempt) <= _STACK_BYTES:
-                parts = attempt
+            problem = replace(whole, most_blocks=most_blocks)
+            attempt = choose_tiling(problem, instruction)
+            if sum(_scratch_bytes(whole, tile) + tile.blocks * unpacked_bytes for tile in attempt) <= _STACK_BYTES:
                 break
         else:
-            unpacked = False
-    pixels = max((tile.rows * tile.columns for _, _, tile in parts), default=0)
-    wide = _tiles(replace(whole, most_accumulators=_INLINE_ACCUMULATORS, most_blocks=_INLINE_BLOCKS), instruction)
-    wide_pixels = min((tile.pixel_rows * tile.pixel_columns for _, _, tile in wide), default=0)
+            problem, unpacked = whole, False
+    tiling = choose_tiling(problem, instruction)
+    pixels = max((tile.rows * tile.columns for tile in tiling), default=0)
+    wide = replace(whole, most_accumulators=_INLINE_ACCUMULATORS, most_blocks=_INLINE_BLOCKS)
+    wide_pixels = min((tile.pixel_rows * tile.pixel_columns for tile in choose_tiling(wide, instruction)), default=0)
     cheap = wide_pixels >= _WORTH_INLINE and instruction.weight_dtype == "int8" and words % per_byte == 0
     inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < _WORTH_UNPACKING or cheap)
     if converted and not unpacked and not inline:
@@ -181,11 +182,16 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
     if inline and spec.groups > 1 and words % per_byte:
         return ()
     if inline:
-        parts = wide if cheap else _tiles(whole, instruction)
+        problem = wide if cheap else whole
+        tiling = choose_tiling(problem, instruction)
         words = -(-words // per_byte) * per_byte
     together = _together(original, whole.blocks)
     steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits, together)
-    return tuple(_Plan(spec, instruction, *part, steps, whole.copied, converted, inline, _is_dense(spec)) for part in parts)
+    firsts = accumulate((tile.width for tile in tiling), initial=0)
+    return tuple(
+        _Plan(spec, instruction, first, tile, steps, whole.copied, converted, inline, _is_dense(spec))
+        for first, tile in zip(firsts, tiling, strict=False)
+    )
 
 
 def _together(spec: ConvolutionSpec, blocks: int) -> int:
@@ -198,17 +204,8 @@ def _together(spec: ConvolutionSpec, blocks: int) -> int:
     return max(value for value in divisors(blocks) if value <= MOST_TOGETHER)
 
 
-def _tiles(problem: Problem, instruction: DotProduct) -> list[tuple[int, int, Tile]]:
-    """First column, width and tile of each part; empty where one has no tile."""
-    parts = []
-    first = 0
-    for width in split_width(problem, instruction):
-        tile = choose_tile(replace(problem, out_width=width), instruction)
-        if tile is None:
-            return []
-        parts.append((first, width, tile))
-        first += width
-    return parts
+def _scratch_bytes(problem: Problem, tile: Tile) -> int:
+    return problem.scratch_bytes(tile.rows, tile.columns)
 
 
 def _is_dense(spec: ConvolutionSpec) -> bool:
@@ -251,7 +248,7 @@ def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
     spec, steps, instruction = plan.spec, plan.steps, plan.instruction
     lanes, group = steps.lanes, steps.group
     top, left, bottom, right = spec.padding
-    shape = (spec.batch, spec.out_height, plan.width, physical_channels(spec.out_channels))
+    shape = (spec.batch, spec.out_height, plan.tile.width, physical_channels(spec.out_channels))
     x = te.placeholder((spec.batch, spec.height, spec.width, physical_channels(spec.in_channels)), "uint8", name="x")
     arguments = epilogue_placeholders(spec.epilogue, shape)
     rows = x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -43,6 +44,14 @@ class Problem:
     most_accumulators: int = 32
     together: int = 1  # vectors whose weights lie side by side
 
+    def scratch_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of input that a task of so many output rows and columns copies."""
+        if not self.copied:
+            return 0
+        height = (rows - 1) * self.stride + self.reach[0] + 1
+        width = (columns - 1) * self.column_stride + self.reach[1] + 1
+        return height * (width * self.channel_bytes + self.row_bytes)
+
     @property
     def block_choices(self) -> list[int]:
         """Vectors that a tile may have: for a single pixel, all whose weights are one stream."""
@@ -53,15 +62,22 @@ class Problem:
 
 @dataclass(frozen=True)
 class Tile:
-    """``pixel_rows x pixel_columns`` pixels by ``blocks`` vectors in registers; tasks of ``rows x columns``, ``task_blocks``."""
+    """``pixel_rows x pixel_columns`` pixels by ``blocks`` vectors in registers; tasks of ``rows x columns``, ``task_blocks``.
 
+    It serves ``width`` columns of the output, all of them or a part.
+    """
+
+    width: int
     pixel_rows: int
     pixel_columns: int
     blocks: int
     rows: int
     columns: int
     task_blocks: int
-    scratch_bytes: int
+
+
+Tiling = tuple[Tile, ...]
+"""Tiles of the parts of the output's width, from left to right."""
 
 
 def divisors(number: int) -> list[int]:
@@ -69,9 +85,18 @@ def divisors(number: int) -> list[int]:
     return [value for value in range(1, number + 1) if number % value == 0]
 
 
-def _register_tile(problem: Problem, instruction: DotProduct) -> tuple[float, int, int, int]:
-    """Estimated cycles of the whole layer, and the cheapest pixel rows, pixel columns and vectors."""
-    best = (math.inf, 1, 1, 1)
+@dataclass(frozen=True)
+class _RegisterTile:
+    """Pixels and vectors in registers, with the estimated ``cycles`` of the whole layer."""
+
+    cycles: float
+    pixel_rows: int
+    pixel_columns: int
+    blocks: int
+
+
+def _register_tiles(problem: Problem, instruction: DotProduct) -> Iterator[_RegisterTile]:
+    """Every tile that registers hold."""
     width = problem.out_width
     # Few steps are unrolled whole, and then LLVM wants registers for the weights of all of them.
     allowed = min(instruction.accumulators, problem.most_accumulators)
@@ -91,15 +116,22 @@ def _register_tile(problem: Problem, instruction: DotProduct) -> tuple[float, in
                 cycles = max(dots / instruction.rate, (pixels + blocks) / 1.7, instruction.latency, issue, second_level)
                 tiles = problem.out_height // rows * (width // columns) * (problem.blocks // blocks)
                 total = tiles * (cycles * problem.steps + _EPILOGUE_CYCLES + 4.0 * dots)
-                if total < best[0] * 0.999:
-                    best = (total, rows, columns, blocks)
+                yield _RegisterTile(total, rows, columns, blocks)
+
+
+def _best_register_tile(problem: Problem, instruction: DotProduct) -> _RegisterTile:
+    """The cheapest; of nearly equal ones the first."""
+    best = _RegisterTile(math.inf, 1, 1, 1)
+    for tile in _register_tiles(problem, instruction):
+        if tile.cycles < best.cycles * 0.999:
+            best = tile
     return best
 
 
 def split_width(problem: Problem, instruction: DotProduct) -> tuple[int, ...]:
     """Output widths that get a tile of their own: all of it, or a main part and what is left where no tile divides well."""
     width = problem.out_width
-    best = _register_tile(problem, instruction)[0]
+    best = _best_register_tile(problem, instruction).cycles
     parts: tuple[int, ...] = (width,)
     for tile in range(4, min(width // 2, instruction.accumulators) + 1):
         for multiple in (1, 4, 16):
@@ -107,7 +139,7 @@ def split_width(problem: Problem, instruction: DotProduct) -> tuple[int, ...]:
             main = width - rest
             if not rest or not main:
                 continue
-            cycles = sum(_register_tile(replace(problem, out_width=part), instruction)[0] for part in (main, rest))
+            cycles = sum(_best_register_tile(replace(problem, out_width=part), instruction).cycles for part in (main, rest))
             if cycles < best * 0.9:
                 best, parts = cycles / 0.9, (main, rest)
     return parts
@@ -115,21 +147,19 @@ def split_width(problem: Problem, instruction: DotProduct) -> tuple[int, ...]:
 
 def choose_tile(problem: Problem, instruction: DotProduct) -> Tile | None:
     """The tile, or None where not even one tile's rows fit the scratch."""
-    _, pixel_rows, pixel_columns, blocks = _register_tile(problem, instruction)
-
-    def scratch(rows: int, columns: int) -> int:
-        if not problem.copied:
-            return 0
-        height = (rows - 1) * problem.stride + problem.reach[0] + 1
-        width = (columns - 1) * problem.column_stride + problem.reach[1] + 1
-        return height * (width * problem.channel_bytes + problem.row_bytes)
-
+    best = _best_register_tile(problem, instruction)
+    pixel_rows, pixel_columns, blocks = best.pixel_rows, best.pixel_columns, best.blocks
     row_choices = [value for value in divisors(problem.out_height) if value % pixel_rows == 0]
     column_choices = [value * pixel_columns for value in divisors(problem.out_width // pixel_columns)][::-1]
-    fitting = [(rows, columns) for columns in column_choices for rows in row_choices if scratch(rows, columns) <= SCRATCH_BYTES]
+    fitting = [
+        (rows, columns)
+        for columns in column_choices
+        for rows in row_choices
+        if problem.scratch_bytes(rows, columns) <= SCRATCH_BYTES
+    ]
     whole = (problem.out_height, problem.out_width)
-    if problem.weight_bytes > RESIDENT_BYTES and scratch(*whole) <= LARGE_SCRATCH_BYTES:
-        return Tile(pixel_rows, pixel_columns, blocks, *whole, blocks, scratch(*whole))
+    if problem.weight_bytes > RESIDENT_BYTES and problem.scratch_bytes(*whole) <= LARGE_SCRATCH_BYTES:
+        return Tile(problem.out_width, pixel_rows, pixel_columns, blocks, *whole, blocks)
     if not fitting:
         return None
 
@@ -138,7 +168,7 @@ def choose_tile(problem: Problem, instruction: DotProduct) -> Tile | None:
 
     def rank(choice: tuple[int, int]) -> tuple[float, ...]:
         tasks = problem.out_height * problem.out_width // (choice[0] * choice[1])
-        halo = scratch(*choice) / (choice[0] * choice[1]) if problem.copied else 0.0
+        halo = problem.scratch_bytes(*choice) / (choice[0] * choice[1]) if problem.copied else 0.0
         return (min(tiles(choice), 4) * -1.0, min(tasks, _TASKS) * -1.0, halo, tiles(choice))
 
     rows, columns = min(fitting, key=rank)
@@ -151,4 +181,11 @@ def choose_tile(problem: Problem, instruction: DotProduct) -> Tile | None:
     elif tasks < _TASKS and tasks % 2:  # halves for two threads; the rows are copied twice
         split = min((value for value in divisors(groups) if value >= 2), default=1)
         task_blocks = groups // split * blocks
-    return Tile(pixel_rows, pixel_columns, blocks, rows, columns, task_blocks, scratch(rows, columns))
+    return Tile(problem.out_width, pixel_rows, pixel_columns, blocks, rows, columns, task_blocks)
+
+
+def choose_tiling(problem: Problem, instruction: DotProduct) -> Tiling:
+    """The tiles of all parts of the width; empty where one part has none."""
+    chosen = [choose_tile(replace(problem, out_width=width), instruction) for width in split_width(problem, instruction)]
+    found = tuple(tile for tile in chosen if tile is not None)
+    return found if len(found) == len(chosen) else ()
