@@ -20,7 +20,7 @@ FOLDERS: Final = {"qcompiler": "qcompiler", "passes": "qcompiler.passes"} | {
 }
 
 LAYERS: Final = (
-    ("errors", "arith", "progress", "codes", "interrupts"),
+    ("errors", "arith", "progress", "codes", "interrupts", "replace_file"),
     ("bits", "targets", "ir", "allocate"),
     ("ops",),
     ("interpret", "observers", "samples", "dump"),

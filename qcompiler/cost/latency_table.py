@@ -10,14 +10,13 @@ COST004 kernels are missing, COST006 it cannot be written.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from qcompiler.errors import CompileError
+from qcompiler.replace_file import replace_file
 
 FORMAT: Final = 1
 SHOWN: Final = 3  # missing kernels that an error names
@@ -44,7 +43,10 @@ class WholePass:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """``kernels``: by key (:mod:`qcompiler.cost.kernel_key`), one sample, one thread. ``cpu`` and ``versions`` say where from."""
+    """``kernels``: by key (:mod:`qcompiler.backend.kernel_key`, with the tiling that is not the model's), one sample, one thread.
+
+    ``cpu`` and ``versions`` say where from.
+    """
 
     target: str
     cpu: str
@@ -97,17 +99,11 @@ class LatencyTable:
 
     def write(self, path: Path) -> None:
         """Writes the file in one step. Raises CompileError COST006."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(self.to_json(), encoding="utf-8")
-            temporary.replace(path)
+            replace_file(path, self.to_json())
         except OSError as problem:
             what = f"the latency table cannot be written: {problem.strerror}"
             raise CompileError("COST006", str(path), what, "name a file in a folder that can be written") from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
 
     @staticmethod
     def read(path: Path | str) -> LatencyTable:

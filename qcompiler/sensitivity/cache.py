@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -23,6 +21,7 @@ import numpy as np
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import Array, Graph
 from qcompiler.ir.text import MemoryStore, print_graph
+from qcompiler.replace_file import replace_file
 
 FORMAT: Final = 1  # of the files and of what the units mean
 WRITE_SECONDS: Final = 2.0  # between two writes: what a killed run loses at most, beside the unit it was at
@@ -88,15 +87,10 @@ class Measured:
     def _write(self) -> None:
         if self._path is None:
             return
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_text(json.dumps({"seconds": self.seconds, "units": self._units}), encoding="utf-8")
-            temporary.replace(self._path)
+            replace_file(self._path, json.dumps({"seconds": self.seconds, "units": self._units}))
         except OSError as problem:
             raise _unusable(self._path, problem) from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
         self._written = time.monotonic()
 
 
