@@ -22,7 +22,17 @@ from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
 from qcompiler.schedules.pack import PackedSteps, adjust_for_offset, unpack_code
-from qcompiler.schedules.tile import Problem, Tile, choose_tiling, divisors
+from qcompiler.schedules.tile import (
+    Problem,
+    Tile,
+    Tiling,
+    choose_tiling,
+    divisors,
+    rank_tilings,
+    refusal,
+    scratch_bytes,
+    tiling_text,
+)
 
 _DENSE_CHANNELS: Final = 2
 """Up to so many input channels fill half a dot product at most."""
@@ -35,6 +45,8 @@ _INLINE_BLOCKS: Final = 3
 """Vectors of sums and of weights beside which unpacking finds registers."""
 _RESIDUAL_ACCUMULATORS: Final = 16
 """The long epilogue of a small tile overlaps with the next tile's dot products."""
+_WIDER_TILINGS: Final = 2
+"""So many tilings with more accumulators are worth a measurement where the model has that limit."""
 MOST_TOGETHER: Final = 16
 _WORTH_UNPACKING: Final = 16
 """Pixels of a task from which on weights are unpacked to scratch, not in registers."""
@@ -42,35 +54,75 @@ _WORTH_UNPACKING: Final = 16
 
 @dataclass(frozen=True)
 class _Plan:
-    """All decisions about one kernel, or about the columns of its output from ``first`` on, as many as the tile says."""
+    """All decisions about one kernel; ``tiling`` is the model's, within the limits of ``problem``."""
 
     spec: ConvolutionSpec
     instruction: DotProduct
-    first: int
-    tile: Tile
+    problem: Problem
+    tiling: Tiling
     steps: PackedSteps
     copied: bool
     converted: bool  # weights are not stored as the instruction wants them
     inline: bool  # they are converted in the innermost loop, else once per vector block into scratch
     dense: bool  # rows are copied without padding channels, and a step goes over the columns of the kernel too
+    unpacked_bytes: int  # that a vector's weights take in scratch, if that is where they are converted
+
+    def refusal(self, tiling: Tiling) -> str:
+        """Why the kernel cannot be tiled so; "" if it can."""
+        return refusal(self.problem, self.instruction, tiling, self.unpacked_bytes, _STACK_BYTES)
+
+
+@dataclass(frozen=True)
+class _Part(_Plan):
+    """The columns of the output from ``first`` on, as many as ``tile`` says."""
+
+    first: int
+    tile: Tile
 
 
 def serves(spec: ConvolutionSpec, instruction: DotProduct) -> bool:
     """Whether :func:`build` has a schedule for this convolution."""
-    return bool(_plans(spec, instruction))
+    return _plan(spec, instruction) is not None
 
 
-def build(spec: ConvolutionSpec, instruction: DotProduct, schedule_name: str) -> Kernel:
-    """The kernel of a convolution. Raises ValueError where :func:`serves` is false."""
-    plans = _plans(spec, instruction)
-    if not plans:
+def tilings(spec: ConvolutionSpec, instruction: DotProduct) -> tuple[Tiling, ...]:
+    """What :func:`build` may be told to do, the most promising: the model's choice first; empty where it does not serve."""
+    plan = _plan(spec, instruction)
+    if plan is None:
+        return ()
+    found = rank_tilings(plan.problem, instruction, plan.tiling)
+    if not plan.inline and plan.problem.most_accumulators < instruction.accumulators:
+        wider = replace(plan.problem, most_accumulators=instruction.accumulators)
+        found += tuple(t for t in rank_tilings(wider, instruction, plan.tiling) if t not in found)[:_WIDER_TILINGS]
+    return (plan.tiling, *(tiling for tiling in found if not plan.refusal(tiling)))
+
+
+def refuses(spec: ConvolutionSpec, instruction: DotProduct, tiling: Tiling) -> str:
+    """Why :func:`build` does not take a tiling for this convolution; "" if it does."""
+    plan = _plan(spec, instruction)
+    return "there is no direct schedule" if plan is None else plan.refusal(tiling)
+
+
+def build(spec: ConvolutionSpec, instruction: DotProduct, schedule_name: str, tiling: Tiling = ()) -> Kernel:
+    """The kernel of a convolution, tiled as the model chooses where ``tiling`` is empty.
+
+    Raises ValueError where :func:`serves` is false, and for a tiling that does not fit.
+    """
+    plan = _plan(spec, instruction)
+    if plan is None:
         raise ValueError(f"no direct schedule for {spec}")
+    problem = plan.refusal(tiling) if tiling else ""
+    if problem:
+        raise ValueError(f"the tiling {tiling_text(tiling)} does not fit {spec}: {problem}")
+    chosen = tiling or plan.tiling
+    firsts = accumulate((tile.width for tile in chosen), initial=0)
+    parts = [_Part(**vars(plan), first=first, tile=tile) for first, tile in zip(firsts, chosen, strict=False)]
     functions = []
-    for plan in plans:
-        names, tensors = _expression(plan)
-        function = _schedule(plan, te.create_prim_func(tensors))
+    for part in parts:
+        names, tensors = _expression(part)
+        function = _schedule(part, te.create_prim_func(tensors))
         function = _start_from_bias(function, function.params[names.index("bias")], instruction.lanes)
-        functions.append(_place_part(plan, function, names))
+        functions.append(_place_part(part, function, names))
 
     def adjust(bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return adjust_for_offset(bias, codes, instruction.x_offset)
@@ -80,7 +132,7 @@ def build(spec: ConvolutionSpec, instruction: DotProduct, schedule_name: str) ->
         arguments=names,
         tasks=sum(task_count(function) for function in functions),
         schedule=schedule_name,
-        pack=lambda codes: plans[0].steps.pack(_columns_as_channels(codes) if plans[0].dense else codes),
+        pack=lambda codes: plan.steps.pack(_columns_as_channels(codes) if plan.dense else codes),
         adjust_bias=adjust if instruction.x_offset else None,
     )
 
@@ -91,7 +143,7 @@ def _columns_as_channels(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return codes.transpose(0, 3, 1, 2).reshape(outputs, width * inputs, height, 1)
 
 
-def _place_part(plan: _Plan, function: Any, names: tuple[str, ...]) -> Any:
+def _place_part(plan: _Part, function: Any, names: tuple[str, ...]) -> Any:
     """Lets a part write its columns of the whole output (and read those of the whole residual)."""
     if plan.tile.width == plan.spec.out_width:
         return function
@@ -146,15 +198,15 @@ def _flatten(spec: ConvolutionSpec) -> ConvolutionSpec:
     return replace(spec, batch=1, height=1, width=spec.batch * spec.height * spec.width, dilation=(1, 1))
 
 
-def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, ...]:
-    """How to compute each part of the output's width; empty where this schedule does not serve."""
+def _plan(original: ConvolutionSpec, instruction: DotProduct) -> _Plan | None:
+    """How to compute a convolution; None where this schedule does not serve."""
     inputs, outputs = original.in_channels // original.groups, original.out_channels // original.groups
     if physical_channels(original.out_channels) % instruction.lanes:
-        return ()
+        return None
     if original.groups > 1 and (inputs % DEPTH or outputs % instruction.lanes):
-        return ()
+        return None
     if original.groups > 1 and physical_channels(original.out_channels) != original.out_channels:
-        return ()  # which group a vector belongs to follows from its place among all stored ones
+        return None  # which group a vector belongs to follows from its place among all stored ones
     spec = _flatten(original)
     whole = _problem(spec, instruction)
     per_byte = 8 // spec.weight_bits
@@ -167,7 +219,7 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
         for most_blocks in (32, 2, 1):
             problem = replace(whole, most_blocks=most_blocks)
             attempt = choose_tiling(problem, instruction)
-            if sum(_scratch_bytes(whole, tile) + tile.blocks * unpacked_bytes for tile in attempt) <= _STACK_BYTES:
+            if sum(scratch_bytes(whole, tile, unpacked_bytes) for tile in attempt) <= _STACK_BYTES:
                 break
         else:
             problem, unpacked = whole, False
@@ -178,20 +230,19 @@ def _plans(original: ConvolutionSpec, instruction: DotProduct) -> tuple[_Plan, .
     cheap = wide_pixels >= _WORTH_INLINE and instruction.weight_dtype == "int8" and words % per_byte == 0
     inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < _WORTH_UNPACKING or cheap)
     if converted and not unpacked and not inline:
-        return ()
+        return None
     if inline and spec.groups > 1 and words % per_byte:
-        return ()
+        return None
     if inline:
         problem = wide if cheap else whole
         tiling = choose_tiling(problem, instruction)
         words = -(-words // per_byte) * per_byte
     together = _together(original, whole.blocks)
     steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits, together)
-    firsts = accumulate((tile.width for tile in tiling), initial=0)
-    return tuple(
-        _Plan(spec, instruction, first, tile, steps, whole.copied, converted, inline, _is_dense(spec))
-        for first, tile in zip(firsts, tiling, strict=False)
-    )
+    if not tiling:
+        return None
+    scratch = unpacked_bytes if converted and not inline else 0
+    return _Plan(spec, instruction, problem, tiling, steps, whole.copied, converted, inline, _is_dense(spec), scratch)
 
 
 def _together(spec: ConvolutionSpec, blocks: int) -> int:
@@ -202,10 +253,6 @@ def _together(spec: ConvolutionSpec, blocks: int) -> int:
     if (spec.height, spec.width, *spec.kernel, spec.groups) != (1, 1, 1, 1, 1):
         return 1
     return max(value for value in divisors(blocks) if value <= MOST_TOGETHER)
-
-
-def _scratch_bytes(problem: Problem, tile: Tile) -> int:
-    return problem.scratch_bytes(tile.rows, tile.columns)
 
 
 def _is_dense(spec: ConvolutionSpec) -> bool:
@@ -243,7 +290,7 @@ def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
     )
 
 
-def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
+def _expression(plan: _Part) -> tuple[tuple[str, ...], list[Any]]:
     """Names and tensors of the kernel's arguments, the output last."""
     spec, steps, instruction = plan.spec, plan.steps, plan.instruction
     lanes, group = steps.lanes, steps.group
@@ -310,7 +357,7 @@ def _expression(plan: _Plan) -> tuple[tuple[str, ...], list[Any]]:
     return arguments.ordered(x, weights, y)
 
 
-def _schedule(plan: _Plan, function: Any) -> Any:
+def _schedule(plan: _Part, function: Any) -> Any:
     tile, steps, instruction = plan.tile, plan.steps, plan.instruction
     sch = s_tir.Schedule(tvm.IRModule({"main": function}))
     out, sums = sch.get_sblock("y"), sch.get_sblock("sums")
@@ -338,7 +385,7 @@ def _schedule(plan: _Plan, function: Any) -> Any:
     return sch.mod["main"]
 
 
-def _schedule_rows(sch: Any, task: Any, plan: _Plan) -> None:
+def _schedule_rows(sch: Any, task: Any, plan: _Part) -> None:
     """The padded copy: vectors of channels, or bytes where few are copied; the border peeled off the inner loops."""
     rows = sch.get_sblock("rows")
     sch.compute_at(rows, task, preserve_unit_loops=True)
@@ -355,7 +402,7 @@ def _schedule_rows(sch: Any, task: Any, plan: _Plan) -> None:
         sch.annotate(loops[-2], "pragma_loop_partition_hint", True)
 
 
-def _schedule_sums(sch: Any, sums: Any, plan: _Plan) -> None:
+def _schedule_sums(sch: Any, sums: Any, plan: _Part) -> None:
     """Steps outside, the register tile unrolled inside, the innermost loops one instruction."""
     steps, instruction = plan.steps, plan.instruction
     count = 10 if steps.group < DEPTH else 9

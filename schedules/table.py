@@ -2,8 +2,8 @@
 
 | kernel                                   | avx512vnni       | avx2, x86-64     | dotprod, neon    |
 |------------------------------------------|------------------|------------------|------------------|
-| convolution, linear (whole groups of 16) | convolution_vnni | convolution_x86  | convolution_arm  |
-| convolution, other groups                | convolution_generic (inside the files above)           |
+| convolution, linear (whole groups of 16) | convolution: convolution_direct with an instruction of the set |
+| convolution, other groups                | convolution: convolution_generic                       |
 | depthwise convolution                    | depthwise        | depthwise        | depthwise        |
 | max and average pooling                  | pooling          | pooling          | pooling          |
 | add, rescale                             | elementwise      | elementwise      | elementwise      |
@@ -35,7 +35,7 @@ What the convolutions' common schedule (convolution_direct) does by shape and bi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from qcompiler.backend.kernel import (
     AddSpec,
@@ -58,9 +58,7 @@ from qcompiler.backend.kernel import (
 )
 from qcompiler.schedules import (
     broadcast,
-    convolution_arm,
-    convolution_vnni,
-    convolution_x86,
+    convolution,
     copy,
     depthwise,
     elementwise,
@@ -73,14 +71,8 @@ from qcompiler.schedules import (
     reduction,
     resize,
 )
+from qcompiler.schedules.tile import Tiling
 
-CONVOLUTIONS: Final[Mapping[str, Callable[[ConvolutionSpec, str], Kernel]]] = {
-    "avx512vnni": convolution_vnni.build,
-    "avx2": convolution_x86.build,
-    "x86-64": convolution_x86.build,
-    "dotprod": convolution_arm.build,
-    "neon": convolution_arm.build,
-}
 OTHERS: Final[Mapping[type, Callable[[Any, str], Kernel]]] = {
     PoolSpec: pooling.build,
     AddSpec: elementwise.build,
@@ -99,10 +91,29 @@ OTHERS: Final[Mapping[type, Callable[[Any, str], Kernel]]] = {
 }
 
 
-def build_kernel(spec: KernelSpec, instruction_set: str) -> Kernel:
-    """The scheduled kernel for ``spec``; ``instruction_set`` is one of ``CONVOLUTIONS``."""
+def build_kernel(spec: KernelSpec, instruction_set: str, tiling: Tiling = ()) -> Kernel:
+    """The scheduled kernel for ``spec``; where ``tiling`` is empty, as the schedule chooses.
+
+    Raises ValueError for a tiling that does not fit, see :func:`fitting`.
+    """
+    if _is_tiled(spec):
+        return convolution.build(spec, instruction_set, tiling)
+    if tiling:
+        raise ValueError(f"the schedule has no tiling: {spec}")
     if isinstance(spec, ConvolutionSpec):
-        return (
-            depthwise.build(spec, instruction_set) if spec.is_depthwise else CONVOLUTIONS[instruction_set](spec, instruction_set)
-        )
+        return depthwise.build(spec, instruction_set)
     return OTHERS[type(spec)](spec, instruction_set)
+
+
+def tilings(spec: KernelSpec, instruction_set: str) -> tuple[Tiling, ...]:
+    """What :func:`build_kernel` may be told to do and is worth a measurement, its own choice first; empty where it has none."""
+    return convolution.tilings(spec, instruction_set) if _is_tiled(spec) else ()
+
+
+def fitting(spec: KernelSpec, instruction_set: str, tiling: Tiling) -> bool:
+    """Whether :func:`build_kernel` takes a tiling."""
+    return _is_tiled(spec) and not convolution.refuses(spec, instruction_set, tiling)
+
+
+def _is_tiled(spec: KernelSpec) -> TypeGuard[ConvolutionSpec]:
+    return isinstance(spec, ConvolutionSpec) and not spec.is_depthwise

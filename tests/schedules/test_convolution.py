@@ -16,16 +16,9 @@ import pytest
 from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
-from qcompiler.schedules import convolution_arm, convolution_generic, convolution_vnni, convolution_x86
+from qcompiler.schedules import convolution, convolution_generic
 from tests.schedules.harness import TARGETS, saturated, short
 
-BUILD = {
-    "avx512vnni": convolution_vnni.build,
-    "avx2": convolution_x86.build,
-    "x86-64": convolution_x86.build,
-    "dotprod": convolution_arm.build,
-    "neon": convolution_arm.build,
-}
 EXPECTED = {
     "avx512vnni": r"vpdpbusd\t.*%zmm",
     "avx2": r"vpmaddwd\t.*%ymm",
@@ -215,7 +208,7 @@ def arguments(case: ConvolutionSpec, kernel: Kernel, values: dict[str, np.ndarra
 
 def build_all(instruction_set: str, folder: Path) -> tuple[dict[str, Kernel], str]:
     """All kernels of all cases in one object file, and its assembly."""
-    kernels = {name: BUILD[instruction_set](case, instruction_set) for name, case in CASES.items()}
+    kernels = {name: convolution.build(case, instruction_set) for name, case in CASES.items()}
     target = TARGETS[instruction_set]
     compiled = CompiledKernels([lower_kernel(k.function, name, target) for name, k in kernels.items()], target)
     content, assembly = compiled.content, compiled.assembly
