@@ -170,6 +170,7 @@ def artifact_facts(description: Mapping[str, Any]) -> dict[str, Any]:
         "library bytes": sizes["library_bytes"],
         "workspace bytes": description["workspace_bytes"],
         "largest live bytes": description["largest_live_bytes"],
+        "tuned kernels": len(description["tilings"]),
     }
 
 

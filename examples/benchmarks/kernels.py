@@ -28,6 +28,7 @@ import qcompiler as qc
 from examples.benchmarks.cases import Case
 from examples.benchmarks.machine import environment, peak_macs, read_bandwidth
 from qcompiler.backend.kernel import ConvolutionSpec, MatmulSpec
+from qcompiler.backend.tile_table import shipped_tiles
 from qcompiler.cost.harness import argument_bytes
 from qcompiler.cost.measure import RunningTraces
 from qcompiler.cost.trace import TracedCall, trace
@@ -93,7 +94,8 @@ def text(call: TracedCall) -> str:
 def measure(graph: Graph, target: str, seconds: float) -> list[Row]:
     """The kernels of a network in the order of their first calls."""
     chosen = load_target(target)
-    traced = trace(graph, chosen.name)
+    tiles = shipped_tiles(chosen)
+    traced = trace(graph, chosen.name).tiled(lambda call: tiles.tiling(call.spec))
     running = RunningTraces([traced], chosen)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -104,7 +106,7 @@ def measure(graph: Graph, target: str, seconds: float) -> list[Row]:
     for key in dict.fromkeys(traced.keys):
         places = [place for place, call in enumerate(traced.calls) if call.key == key]
         call = traced.calls[places[0]]
-        kernel = build_kernel(call.spec, chosen.instruction_set)
+        kernel = build_kernel(call.spec, chosen.instruction_set, call.tiling)
         moved, count = sum(argument_bytes(kernel).values()), len(places)
         rows.append(
             Row(

@@ -26,11 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 import qcompiler as qc
+from qcompiler.backend.tile_table import shipped_tiles
 from qcompiler.cost.candidates import candidates
-from qcompiler.cost.kernel_key import kernel_keys
 from qcompiler.cost.machine import cpu_name
 from qcompiler.cost.measure import RunningTraces
 from qcompiler.cost.predict import Observation, Overhead, fit
+from qcompiler.cost.trace import kernel_keys
 from qcompiler.dump import read_dump
 from qcompiler.importers.load import load_model
 from qcompiler.ir.graph import WEIGHTED, Graph
@@ -98,7 +99,7 @@ def start(graph: Graph, bits: Any, target: Target) -> Running:
     """The library for one choice of bits."""
     with tempfile.TemporaryDirectory() as folder:
         library = qc.compile(graph, bits=bits, target=target.name, name="net", dump_ir=folder, progress=False)
-        keys = kernel_keys(read_dump(max(Path(folder).glob("*.qir"))), target.name)
+        keys = kernel_keys(read_dump(max(Path(folder).glob("*.qir"))), target.name, tiles=shipped_tiles(target))
     return in_turns(library, keys)
 
 
@@ -119,7 +120,7 @@ def in_turns(library: qc.Library, keys: tuple[str, ...] = ()) -> Running:
 def measure(name: str, data: Path, target: Target, seconds: float) -> list[Case]:
     """The cases of one network."""
     graph = calibrated_graph(name, data)
-    found = candidates(graph, target)
+    found = candidates(graph, target).tiled(shipped_tiles(target))
     traces = RunningTraces(found.distinct, target)
     libraries = {bits: start(graph, wish, target) for bits, wish in choices(graph).items()}
     end = time.monotonic() + seconds

@@ -116,6 +116,7 @@ def write_artifact(
     """
     from qcompiler.backend.tir import CompiledKernels
     from qcompiler.backend.tir_check import verify_tir
+    from qcompiler.schedules.tile import tiling_text
 
     check_name(program.name)
     section = weights_section or f".rodata.qc_{program.name}_weights"
@@ -167,6 +168,7 @@ def write_artifact(
             "library_bytes": len(library),
         },
         "calls": [{"layer": call.layer, "kernel": call.symbol, "tasks": call.tasks} for call in program.calls],
+        "tilings": {symbol: tiling_text(tiling) for symbol, tiling in program.tilings.items()},
         "versions": {name: version(name) for name in ("qcompiler", "apache-tvm")},
     }
     text = json.dumps(description, indent=1, sort_keys=True) + "\n"

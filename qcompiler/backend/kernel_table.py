@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from qcompiler.backend.kernel import Kernel, KernelSpec
 from qcompiler.progress import Progress
+
+if TYPE_CHECKING:
+    from qcompiler.schedules.tile import Tiling
 
 
 class KernelTable:
@@ -17,18 +21,23 @@ class KernelTable:
         self._instruction_set = instruction_set
         self._target = target
         self._progress = progress
-        self._known: dict[KernelSpec, tuple[str, Kernel]] = {}
+        self._known: dict[tuple[KernelSpec, Tiling], tuple[str, Kernel]] = {}
 
-    def get(self, spec: KernelSpec) -> tuple[str, Kernel]:
+    def get(self, spec: KernelSpec, tiling: Tiling = ()) -> tuple[str, Kernel]:
         from qcompiler.schedules.table import build_kernel
 
-        if spec not in self._known:
-            kernel = build_kernel(spec, self._instruction_set)
+        known = (spec, tiling)
+        if known not in self._known:
+            kernel = build_kernel(spec, self._instruction_set, tiling)
             kind = re.sub(r"\W.*", "", kernel.schedule)  # its first word; the rest says how it is tiled
-            self._known[spec] = (f"{self._prefix}{len(self._known)}_{kind}", kernel)
+            self._known[known] = (f"{self._prefix}{len(self._known)}_{kind}", kernel)
             if self._progress:
                 self._progress.advance("schedule")
-        return self._known[spec]
+        return self._known[known]
+
+    def tilings(self) -> dict[str, Tiling]:
+        """Those that were asked for, by symbol."""
+        return {symbol: tiling for (_, tiling), (symbol, _) in self._known.items() if tiling}
 
     def functions(self) -> tuple[object, ...]:
         from qcompiler.backend.tir import lower_kernel

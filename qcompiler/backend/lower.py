@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from qcompiler.backend.emit_pooling import pool
 from qcompiler.backend.emit_reduction import reduce
 from qcompiler.backend.emit_resize import resize
 from qcompiler.backend.image import CHANNELS_LAST, DENSE, PHYSICAL, Image
-from qcompiler.backend.kernel import CopySpec, physical_channels, replaceable, work
+from qcompiler.backend.kernel import CopySpec, Kernel, physical_channels, replaceable, work
 from qcompiler.backend.kernel_table import KernelTable
 from qcompiler.backend.lowering import Lowering, Step
 from qcompiler.backend.memory_plan import Lifetime, plan_memory
@@ -34,6 +34,9 @@ from qcompiler.errors import InternalError
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import WEIGHTED, Graph, Node, Stage, Value
 from qcompiler.progress import Progress
+
+if TYPE_CHECKING:
+    from qcompiler.backend.tile_table import TileTable
 
 EMITTERS: Final[Mapping[str, Callable[[Lowering, Node], None]]] = {
     "add": add,
@@ -79,19 +82,26 @@ def lower(
     batch_tile: int = 1,
     input_layout: str = DENSE,
     progress: Progress | None = None,
+    tiles: TileTable | None = None,
 ) -> Program:
     """The program of an integer graph for an instruction set; ``target`` is TVM's description of it.
 
-    ``input_layout`` ("NCHW" or "NHWC") holds for inputs of rank 4; outputs keep the model's layout.
+    ``input_layout`` ("NCHW" or "NHWC") holds for inputs of rank 4; outputs keep the model's layout. ``tiles``: tilings of
+    kernels; by default the model chooses all.
     """
     kernels = KernelTable(graph.name, instruction_set, target, progress)
     constants = ConstantPool()
     tiled = plan_steps(graph, batch_tile, input_layout, constants)
-    calls = tail_calls = _calls(tiled, kernels, constants)
+
+    def call(step: Step, plan: StepPlan) -> Call:
+        tiling = () if tiles is None else tiles.tiling(step.spec)
+        return _call(step, plan.addresses, kernels.get(step.spec, tiling), constants)
+
+    calls = tail_calls = tuple(call(step, tiled) for step in tiled.steps)
     tail = tiled
     if batch_tile > 1:
         tail = plan_steps(graph, 1, input_layout, constants)
-        tail_calls = _calls(tail, kernels, constants)
+        tail_calls = tuple(call(step, tail) for step in tail.steps)
     inputs, outputs = ports(graph, input_layout)
     return Program(
         name=graph.name,
@@ -106,6 +116,7 @@ def lower(
         packed_code_bytes=packed_code_bytes(graph),
         weight_code_bytes=constants.weight_code_bytes,
         functions=kernels.functions(),
+        tilings=kernels.tilings(),
     )
 
 
@@ -230,12 +241,8 @@ def _in_place(lowering: Lowering, last: Mapping[str, int]) -> dict[str, str]:
     return owner
 
 
-def _calls(plan: StepPlan, kernels: KernelTable, constants: ConstantPool) -> tuple[Call, ...]:
-    return tuple(_call(step, plan.addresses, kernels, constants) for step in plan.steps)
-
-
-def _call(step: Step, addresses: Mapping[str, Address], kernels: KernelTable, constants: ConstantPool) -> Call:
-    symbol, kernel = kernels.get(step.spec)
+def _call(step: Step, addresses: Mapping[str, Address], made: tuple[str, Kernel], constants: ConstantPool) -> Call:
+    symbol, kernel = made
     known = {**step.constants, **{name: constants.add(data) for name, data in kernel.constants.items()}}
     if step.weights is not None:
         codes, bias = step.weights

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from qcompiler.schedules.tile import Tiling
 
 
 class Space(Enum):
@@ -68,6 +72,7 @@ class Program:
     ``largest_live_bytes``: the most bytes of tensors that are alive at once, whatever the plan.
     ``packed_code_bytes``: of the weights' codes alone, each with its own bits, as a budget counts them; ``weight_code_bytes``: of
     what the blob has for them, where kernels pad channels to whole vectors and repeat depthwise codes.
+    ``tilings``: of the kernels that do not have the model's, by symbol.
     """
 
     name: str
@@ -82,3 +87,4 @@ class Program:
     packed_code_bytes: int
     weight_code_bytes: int
     functions: tuple[Any, ...]
+    tilings: Mapping[str, Tiling] = field(default_factory=dict)

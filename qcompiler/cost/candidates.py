@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from qcompiler.backend.image import DENSE
+from qcompiler.backend.tile_table import TileTable
 from qcompiler.bits import Bits
 from qcompiler.cost.trace import Trace, trace
 from qcompiler.errors import InternalError
@@ -45,6 +46,13 @@ class Candidates:
             first.setdefault(found.keys, found)
         return tuple(first.values())
 
+    def tiled(self, tiles: TileTable) -> Candidates:
+        """The same with the tilings of a table instead of the model's."""
+        traces = {name: found.tiled(lambda call: tiles.tiling(call.spec)) for name, found in self.traces.items()}
+        keys = {call.kernel: call.key for found in traces.values() for call in found.calls}
+        layer_keys = {pair: tuple(keys[kernel] for kernel in kernels) for pair, kernels in self.layer_keys.items()}
+        return replace(self, traces=traces, layer_keys=layer_keys)
+
     @property
     def keys(self) -> tuple[str, ...]:
         """All keys, each once."""
@@ -52,7 +60,7 @@ class Candidates:
 
 
 def candidates(graph: Graph, target: Target, output_bits: int = 16, input_layout: str = DENSE) -> Candidates:
-    """The candidates of a graph with ranges; of an integer graph, its own kernels alone."""
+    """The candidates of a graph with ranges, tiled as the model chooses; of an integer graph, its own kernels alone."""
     if graph.stage is Stage.FLOAT:
         raise InternalError("kernels of a float graph are known when it is calibrated")
     if graph.stage is Stage.INTEGER:

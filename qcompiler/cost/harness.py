@@ -58,13 +58,20 @@ class Harness:
     arena_bytes: int
 
 
-def build_harness(traces: Sequence[Trace], target: Target, progress: Progress | None = None) -> Harness:
-    """Schedules and compiles the kernels of ``traces`` and writes the C source that calls them."""
+def build_harness(
+    traces: Sequence[Trace], target: Target, progress: Progress | None = None, same_weights: bool = False
+) -> Harness:
+    """Schedules and compiles the kernels of ``traces`` and writes the C source that calls them.
+
+    ``same_weights``: the traces are one network, differently tiled, and have one set of weights between them.
+    """
     from qcompiler.backend.tir import CompiledKernels
 
     table = KernelTable("profile", target.instruction_set, target.tvm_target, progress)
-    arena = _Arena(table, max((found.workspace for found in traces), default=0))
-    written = [{"name": found.name, "calls": [list(arena.words(found, call)) for call in found.calls]} for found in traces]
+    arena = _Arena(table, max((found.workspace for found in traces), default=0), same_weights)
+    written = [
+        {"name": found.name, "calls": [list(arena.words(found, *call)) for call in enumerate(found.calls)]} for found in traces
+    ]
     kernels = [{"symbol": symbol, "arguments": len(kernel.arguments)} for symbol, kernel in arena.kernels.items()]
     source = render(
         "profile.c.jinja",
@@ -105,26 +112,35 @@ class _Arena:
 
     table: KernelTable
     workspace_bytes: int
+    same_weights: bool
     size: int = field(init=False)
     constants: ConstantPool = field(default_factory=ConstantPool, init=False)
     kernels: dict[str, Kernel] = field(default_factory=dict, init=False)
     copies: list[tuple[int, int, int]] = field(default_factory=list, init=False)
     fills: list[tuple[int, int, int]] = field(default_factory=list, init=False)
     ports: dict[tuple[Address, int], int] = field(default_factory=dict, init=False)
+    weights: dict[tuple[int, int], int] = field(default_factory=dict, init=False)  # by place of the call and bytes
 
     def __post_init__(self) -> None:
         self.size = aligned(self.workspace_bytes)
 
-    def words(self, found: Trace, call: TracedCall) -> Iterator[int]:
-        """A call as the C source has it."""
-        symbol, kernel = self.table.get(call.spec)
+    def words(self, found: Trace, index: int, call: TracedCall) -> Iterator[int]:
+        """The call at place ``index`` as the C source has it."""
+        symbol, kernel = self.table.get(call.spec, call.tiling)
         self.kernels.setdefault(symbol, kernel)
         yield list(self.kernels).index(symbol)
         yield kernel.tasks
         sizes = argument_bytes(kernel)
         for name in kernel.arguments:
             place = call.places.get(name)
-            yield self._constant(kernel, name, sizes[name]) if place is None else self._place(found, place)
+            if place is not None:
+                yield self._place(found, place)
+            elif name == "weights" and self.same_weights:
+                if (index, sizes[name]) not in self.weights:
+                    self.weights[index, sizes[name]] = self._take(sizes[name])
+                yield self.weights[index, sizes[name]]
+            else:
+                yield self._constant(kernel, name, sizes[name])
 
     def _take(self, size: int) -> int:
         """A place of ``size`` bytes."""

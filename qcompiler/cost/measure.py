@@ -57,11 +57,15 @@ def measure(traces: Sequence[Trace], target: Target, seconds: float = SECONDS, p
 
 @dataclass
 class RunningTraces:
-    """The library of traces, loaded; :meth:`round` gives every trace a turn, :meth:`table` what was seen so far."""
+    """The library of traces, loaded; :meth:`round` gives every trace a turn, :meth:`table` what was seen so far.
+
+    ``same_weights``: see :func:`build_harness`.
+    """
 
     traces: Sequence[Trace]
     target: Target
     progress: Progress | None = None
+    same_weights: bool = False
     _calls: list[list[Array]] = field(init=False)  # by trace: ns[passes, calls] of each turn
     _passes: list[list[Array]] = field(init=False)  # by trace: ns[passes] of each turn
 
@@ -70,7 +74,7 @@ class RunningTraces:
         if refusal:
             remedy = "measure for 'native', or write a program for the device with `qcompiler profile --emit`"
             raise CompileError("COST005", f"target {self.target.name!r}", refusal, remedy)
-        harness = build_harness(self.traces, self.target, self.progress)
+        harness = build_harness(self.traces, self.target, self.progress, self.same_weights)
         self._library = _load(harness, self.target)
         # Pages as small as those of a library's constants: numpy asks for huge ones.
         self._memory = mmap.mmap(-1, harness.arena_bytes)
@@ -81,9 +85,15 @@ class RunningTraces:
 
     def round(self) -> None:
         """A turn for every trace."""
-        for index, found in enumerate(self.traces):
-            self._calls[index].append(self._turn("qc_profile_calls", index, (PASSES, len(found.calls))))
+        for index in range(len(self.traces)):
+            self.turn(index)
             self._passes[index].append(self._turn("qc_profile_passes", index, (PASSES,)))
+
+    def turn(self, index: int) -> Array:
+        """A turn for one trace, call by call: the nanoseconds of all passes, ns[passes, calls]."""
+        ns = self._turn("qc_profile_calls", index, (PASSES, len(self.traces[index].calls)))
+        self._calls[index].append(ns)
+        return ns
 
     def table(self) -> LatencyTable:
         """The latencies of all turns."""

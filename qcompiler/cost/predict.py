@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from qcompiler.backend.image import DENSE
-from qcompiler.cost.kernel_key import kernel_keys
+from qcompiler.backend.tile_table import TileTable
 from qcompiler.cost.latency_table import LatencyTable
+from qcompiler.cost.trace import kernel_keys
 from qcompiler.ir.graph import Graph
 
 EXPECTED: Final = (1.0, 0.0)
@@ -83,11 +84,18 @@ def fit_table(table: LatencyTable) -> Overhead:
     return fit(observations) if observations else Overhead()
 
 
-def predict(graph: Graph, table: LatencyTable, overhead: Overhead | None = None, input_layout: str = DENSE) -> Prediction:
+def predict(
+    graph: Graph,
+    table: LatencyTable,
+    overhead: Overhead | None = None,
+    input_layout: str = DENSE,
+    tiles: TileTable | None = None,
+) -> Prediction:
     """The latency of an integer graph, of the table's target; nothing is compiled.
 
-    ``overhead``: by default what :func:`fit_table` gives. Raises CompileError COST004 where the table lacks kernels.
+    ``overhead``: by default what :func:`fit_table` gives; ``tiles``: those with which the kernels were measured. Raises
+    CompileError COST004 where the table lacks kernels.
     """
-    keys = kernel_keys(graph, table.target, input_layout)
+    keys = kernel_keys(graph, table.target, input_layout, tiles)
     found = fit_table(table) if overhead is None else overhead
     return Prediction(found.ns(table.ns(keys), len(keys)), found.relative_error)

@@ -10,7 +10,7 @@ import pytest
 from qcompiler.backend.lower import lower, plan_steps
 from qcompiler.bits import Bits
 from qcompiler.cost.candidates import at_bits, candidates
-from qcompiler.cost.kernel_key import kernel_keys
+from qcompiler.cost.trace import kernel_keys
 from qcompiler.errors import InternalError
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.passes.allocate_bits import AllocateBits

@@ -8,10 +8,10 @@ import pytest
 
 from qcompiler.bits import Bits
 from qcompiler.cost.candidates import at_bits, candidates
-from qcompiler.cost.kernel_key import kernel_keys
 from qcompiler.cost.latency_costs import latency_costs
 from qcompiler.cost.latency_table import WholePass
 from qcompiler.cost.predict import Observation, Overhead, fit, fit_table, predict
+from qcompiler.cost.trace import kernel_keys
 from qcompiler.errors import CompileError, InternalError
 from qcompiler.targets.target import load_target
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Move, MoveSpec
+from qcompiler.backend.kernel_key import kernel_key
 from qcompiler.bits import Bits
 from qcompiler.cost.candidates import at_bits
-from qcompiler.cost.kernel_key import kernel_key, kernel_keys
-
-from .networks import TARGET, small_graph
+from qcompiler.cost.trace import kernel_keys
+from tests.cost.networks import TARGET, small_graph
 
 CONVOLUTION = ConvolutionSpec(
     batch=1,

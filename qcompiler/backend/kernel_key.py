@@ -8,8 +8,6 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 from qcompiler.backend.kernel import KernelSpec
-from qcompiler.backend.lower import plan_steps
-from qcompiler.ir.graph import Graph
 
 LEFT_OUT: Final = ("pre_shifted", "saturated", "short")
 """Fields of an epilogue that make a difference of two or three instructions for a vector of outputs."""
@@ -24,11 +22,6 @@ def kernel_key(spec: KernelSpec, target: str) -> str:
     """
     kind = type(spec).__name__.removesuffix("Spec").lower()
     return " ".join((target, kind, *(f"{name}={_short(value)}" for name, value in _fields(spec))))
-
-
-def kernel_keys(graph: Graph, target: str, input_layout: str = "NCHW") -> tuple[str, ...]:
-    """The keys of what an integer graph calls for one sample, in order; nothing is scheduled."""
-    return tuple(kernel_key(step.spec, target) for step in plan_steps(graph, 1, input_layout).steps)
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
