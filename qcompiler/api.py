@@ -63,6 +63,9 @@ class Options:
     ``batch_tile``: samples that kernels work on at once; any batch size can be run whatever the tile.
     ``input_layout``: "NCHW", or "NHWC" if the caller has images with the channels last.
     ``pool``: put a pthread pool into the library.
+    ``tune``: how kernels are tiled where a model of the machine is not trusted alone: "off" (by the table that ships with the
+    target, so that the bytes depend on the input alone), "cached" (also by what was measured on this machine before) or "full"
+    (what is not known yet is measured now), see ``qcompiler.cost.tile_search``.
     ``dump_ir``: a folder that gets one readable file after each pass, the TIR and the assembly.
     ``progress``: show bars on a terminal.
     """
@@ -78,11 +81,17 @@ class Options:
     batch_tile: int = 1
     input_layout: str = "NCHW"
     pool: bool = True
+    tune: str = "off"
     dump_ir: str | Path | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:
-        choices = {"quality": QUALITIES, "output_bits": (8, 16, 32), "input_layout": ("NCHW", "NHWC")}
+        choices = {
+            "quality": QUALITIES,
+            "output_bits": (8, 16, 32),
+            "input_layout": ("NCHW", "NHWC"),
+            "tune": ("off", "cached", "full"),
+        }
         for key, legal in choices.items():
             if getattr(self, key) not in legal:
                 problem = f"{key} is {getattr(self, key)!r}"
@@ -173,7 +182,7 @@ def pareto(model: Any, example_inputs: Any = None, *, by: str = "size", points: 
         imported, graph, calibration = import_model(model, example_inputs, settings, progress)
         passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
         calibrated = to_calibrated(graph, passing, lambda *_: progress.advance("passes"))
-        return sweep(calibrated, passing, budget, target, settings.input_layout, by, points)
+        return sweep(calibrated, passing, budget, target, settings.input_layout, by, points, settings.tune)
 
 
 def trainable(model: Any, example_inputs: Any = None, **options: Any) -> TrainableModel:
@@ -264,6 +273,8 @@ def import_model(
 def _build(model: Any, example_inputs: Any, out: Path, options: Options, progress: Progress) -> Artifact:
     from qcompiler.backend.artifact import write_artifact
     from qcompiler.backend.lower import lower
+    from qcompiler.cost.tile_cache import tiles_for
+    from qcompiler.cost.trace import trace
     from qcompiler.targets.target import load_target
 
     target = load_target(options.target)
@@ -294,7 +305,10 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     settings = _settings(calibration, pins, options, samples, progress, imported)
     integer, choice = _quantized(graph, settings, options, target, after)
     check_bit_pairs(integer, target)
-    program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress)
+    batches = sorted({options.batch_tile, 1}, reverse=True)
+    traces = [trace(integer, target.name, f"batch {batch}", options.input_layout, batch) for batch in batches]
+    tiles = tiles_for(traces, target, options.tune, progress=progress)
+    program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress, tiles)
     if options.budget is not None:
         notes += size_notes(options.budget, program.packed_code_bytes, program.weight_code_bytes)
     measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
@@ -343,7 +357,7 @@ def _quantized(
         remedy = "give the model itself, or a dump from before allocation"
         raise CompileError("OPTION005", "budget", f"the bits of {graph.name} are chosen already", remedy)
     calibrated = to_calibrated(graph, settings, after)
-    choice = choose_bits(calibrated, settings, options.budget, target, options.input_layout)
+    choice = choose_bits(calibrated, settings, options.budget, target, options.input_layout, options.tune)
     facts = choice_facts(calibrated, choice, options.budget)
     return to_integer(calibrated, replace(settings, assignment=choice.bits), after), facts
 

@@ -99,6 +99,32 @@ def test_build_for_another_cpu_with_bits_as_json(work: Path, tmp_path: Path) -> 
     assert data["facts"]["target"] == "x86-baseline"
 
 
+def test_tune_reaches_what_is_built_and_what_is_measured(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qcompiler.backend.tile_table import TileTable
+    from qcompiler.cost import tile_cache
+
+    searched: list[list[str]] = []
+
+    def search(traces: Any, known: TileTable, *_: Any) -> TileTable:
+        searched.append([trace.name for trace in traces])
+        return TileTable(known.target)
+
+    monkeypatch.setenv("QC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tile_cache, "search_tiles", search)
+    dump = dumped(work, "quantize")
+    for tune in ("off", "cached", "full"):
+        done = invoke("build", dump, "--tune", tune, "--batch-tile", 2, "--out", tmp_path / tune)
+        assert done.exit_code == 0, done.output
+    assert searched == [["batch 2", "batch 1"]]
+    arguments = ("profile", dumped(work, "calibrate"), "--seconds", 0, "--cache", tmp_path / "cache")
+    done = invoke(*arguments, "--tune", "full")
+    assert done.exit_code == 0, done.output
+    assert searched[1:] == [["w8a8", "w4a8", "w2a8"]]
+    done = invoke(*arguments, "--tune", "yes")
+    assert done.exit_code == 1
+    assert "problem: tune is 'yes'" in done.stderr
+
+
 def test_a_limit_that_cannot_be_kept_is_called_by_its_option(work: Path, tmp_path: Path) -> None:
     done = invoke(
         *("build", work / "net.onnx", "--calibration", work / "inputs.npy", "--quality", "fast", "--metric", "mse", "--json"),

@@ -79,6 +79,12 @@ LatencyTable = Annotated[Path | None, typer.Option(help="a file of `qcompiler pr
 Metric = Annotated[str | None, typer.Option(help="how sensitivity is estimated: mse, kl, fisher, hessian, ...")]
 ActivationChoice = Annotated[bool, typer.Option("--choose-activations", help="choose bits of activations as well: 8 or 4")]
 Pool = Annotated[bool, typer.Option(help="put a pthread pool into the library")]
+Tune = Annotated[
+    str,
+    typer.Option(
+        help="tilings of kernels: off (those that ship), cached (and those measured here before) or full (measured now)"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
 
@@ -153,10 +159,11 @@ class SweepOptions(QuantizationOptions):
     """What a sweep over budgets needs: the target says which bits have kernels."""
 
     target: TargetName = "native"
+    tune: Tune = "off"
 
     def keywords(self) -> dict[str, Any]:
         """Keywords of the Python interface. Raises CompileError for what cannot be read."""
-        return {**super().keywords(), "target": self.target}
+        return {**super().keywords(), "target": self.target, "tune": self.tune}
 
 
 @dataclass(frozen=True)
@@ -167,11 +174,12 @@ class BuildOptions(QuantizationOptions):
     batch_tile: BatchTile = 1
     input_layout: InputLayout = Layout.NCHW
     pool: Pool = True
+    tune: Tune = "off"
     dump_ir: DumpIr = None
 
     def keywords(self) -> dict[str, Any]:
         """Keywords of the Python interface. Raises CompileError for what cannot be read."""
-        own = {name: getattr(self, name) for name in ("target", "batch_tile", "pool", "dump_ir")}
+        own = {name: getattr(self, name) for name in ("target", "batch_tile", "pool", "tune", "dump_ir")}
         return {**super().keywords(), **own, "input_layout": self.input_layout.value}
 
 

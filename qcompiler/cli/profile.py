@@ -12,7 +12,7 @@ import typer
 
 from qcompiler.cli.app import as_data, emit, errors_as_exit_codes
 from qcompiler.cli.inputs import load_model
-from qcompiler.cli.options import AsJson, CalibrationOptions, Model, TargetName
+from qcompiler.cli.options import AsJson, CalibrationOptions, Model, TargetName, Tune
 from qcompiler.errors import CompileError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def profile(
     cache: Annotated[
         Path | None, typer.Option(help="folder of earlier measurements; default: $QC_CACHE or ~/.cache/qcompiler")
     ] = None,
+    tune: Tune = "off",
     as_json: AsJson = False,
 ) -> None:
     """Measure the kernels of MODEL at every pair of bits that the target offers: here, or with a C program on a device.
@@ -50,7 +51,7 @@ def profile(
         from qcompiler.progress import progress_bars
 
         with progress_bars(not as_json) as progress:
-            name, found = find_candidates(model, options, target, progress)
+            name, found = find_candidates(model, options, target, tune, cache, progress)
             if program is not None:
                 files = write_device_program(found, program, name, progress)
                 data = {"files": files, "kernels": list(found.keys)}
@@ -62,18 +63,22 @@ def profile(
         emit(as_json, lambda: as_data(table.to_json()), lambda: describe(found, table))
 
 
-def find_candidates(model: str, options: CalibrationOptions, target: str, progress: Progress) -> tuple[str, Candidates]:
-    """The model's name, and its candidates when it has ranges."""
+def find_candidates(
+    model: str, options: CalibrationOptions, target: str, tune: str, cache: Path | None, progress: Progress
+) -> tuple[str, Candidates]:
+    """The model's name, and its candidates when it has ranges, tiled as they ship with ``tune``."""
     from qcompiler.api import import_model, read_options
     from qcompiler.cost.candidates import candidates
+    from qcompiler.cost.tile_cache import tiles_for
     from qcompiler.pipeline import Settings, to_calibrated
     from qcompiler.targets.target import load_target
 
     chosen = load_target(target)
-    settings = read_options(options.keywords())
+    settings = read_options({**options.keywords(), "tune": tune})
     imported, graph, calibration = import_model(load_model(model), None, settings)
     passing = Settings(calibration, settings.observer, progress=progress, ranges=imported.ranges)
-    return graph.name, candidates(to_calibrated(graph, passing), chosen, settings.output_bits)
+    found = candidates(to_calibrated(graph, passing), chosen, settings.output_bits)
+    return graph.name, found.tiled(tiles_for(found.distinct, chosen, tune, cache, progress))
 
 
 def describe(found: Candidates, table: LatencyTable) -> str:

@@ -59,13 +59,15 @@ def measure(traces: Sequence[Trace], target: Target, seconds: float = SECONDS, p
 class RunningTraces:
     """The library of traces, loaded; :meth:`round` gives every trace a turn, :meth:`table` what was seen so far.
 
-    ``same_weights``: see :func:`build_harness`.
+    ``same_weights``: see :func:`build_harness`. ``memories``: copies of the arena; which pages of the machine's memory one has
+    decides what its second-level cache can hold, and changes a kernel's time by some percent.
     """
 
     traces: Sequence[Trace]
     target: Target
     progress: Progress | None = None
     same_weights: bool = False
+    memories: int = 1
     _calls: list[list[Array]] = field(init=False)  # by trace: ns[passes, calls] of each turn
     _passes: list[list[Array]] = field(init=False)  # by trace: ns[passes] of each turn
 
@@ -77,9 +79,10 @@ class RunningTraces:
         harness = build_harness(self.traces, self.target, self.progress, self.same_weights)
         self._library = _load(harness, self.target)
         # Pages as small as those of a library's constants: numpy asks for huge ones.
-        self._memory = mmap.mmap(-1, harness.arena_bytes)
-        self._arena = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        self._library.qc_profile_prepare(ctypes.c_void_p(self._arena))
+        self._memory = [mmap.mmap(-1, harness.arena_bytes) for _ in range(self.memories)]
+        self._arenas = [ctypes.addressof(ctypes.c_char.from_buffer(memory)) for memory in self._memory]
+        for arena in self._arenas:
+            self._library.qc_profile_prepare(ctypes.c_void_p(arena))
         self._calls = [[] for _ in self.traces]
         self._passes = [[] for _ in self.traces]
 
@@ -89,9 +92,9 @@ class RunningTraces:
             self.turn(index)
             self._passes[index].append(self._turn("qc_profile_passes", index, (PASSES,)))
 
-    def turn(self, index: int) -> Array:
+    def turn(self, index: int, memory: int = 0) -> Array:
         """A turn for one trace, call by call: the nanoseconds of all passes, ns[passes, calls]."""
-        ns = self._turn("qc_profile_calls", index, (PASSES, len(self.traces[index].calls)))
+        ns = self._turn("qc_profile_calls", index, (PASSES, len(self.traces[index].calls)), memory)
         self._calls[index].append(ns)
         return ns
 
@@ -114,9 +117,9 @@ class RunningTraces:
         """The median nanoseconds of every call of a trace, in order."""
         return np.asarray(np.median(np.concatenate(self._calls[index]), axis=0))
 
-    def _turn(self, function: str, index: int, shape: tuple[int, ...]) -> Array:
+    def _turn(self, function: str, index: int, shape: tuple[int, ...], memory: int = 0) -> Array:
         ns: Array = np.empty(shape, dtype=np.int64)
-        self._library[function](ctypes.c_void_p(self._arena), index, PASSES, ctypes.c_void_p(ns.ctypes.data))
+        self._library[function](ctypes.c_void_p(self._arenas[memory]), index, PASSES, ctypes.c_void_p(ns.ctypes.data))
         return ns
 
 

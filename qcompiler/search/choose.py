@@ -24,6 +24,7 @@ from qcompiler.cost.latency_costs import latency_costs
 from qcompiler.cost.latency_table import LatencyTable
 from qcompiler.cost.predict import fit_table
 from qcompiler.cost.table_cache import measured_table
+from qcompiler.cost.tile_cache import tiles_for
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED, Array, Graph
 from qcompiler.pipeline import Settings, to_integer
@@ -44,11 +45,14 @@ CLOSE: Final = 4.0
 """How much more uniform bits may lose by the estimate and still be tried: rounding in closed form changes it by as much."""
 
 
-def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Choice:
-    """The bits of a calibrated graph within ``budget``; SEARCH002 where there are no samples to judge by."""
+def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, tune: str = "off") -> Choice:
+    """The bits of a calibrated graph within ``budget``; SEARCH002 where there are no samples to judge by.
+
+    ``tune``: which tilings the kernels have whose latencies are measured, see :func:`qcompiler.cost.tile_cache.tiles_for`.
+    """
     _check_memory(graph, settings, budget, input_layout)
     samples = _samples(graph, settings)
-    problem, table = _problem(graph, settings, budget, target, input_layout, budget.latency_ms is not None)
+    problem, table = _problem(graph, settings, budget, target, input_layout, tune, budget.latency_ms is not None)
     inputs, labels = _evaluation(graph, budget, samples)
     run = _Shipped(graph, settings, inputs)
 
@@ -82,12 +86,24 @@ class _Shipped:
         return integer_scores(to_integer(self.graph, replace(self.settings, assignment=bits)), self.inputs)
 
 
-def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, by: str, points: int) -> Curve:
-    """The curve of a calibrated graph from the least ``by`` to the least sensitivity; the solver gives ``points`` at most."""
+def sweep(
+    graph: Graph,
+    settings: Settings,
+    budget: Budget,
+    target: Target,
+    input_layout: str,
+    by: str,
+    points: int,
+    tune: str = "off",
+) -> Curve:
+    """The curve of a calibrated graph from the least ``by`` to the least sensitivity; the solver gives ``points`` at most.
+
+    ``tune``: as for :func:`choose_bits`.
+    """
     check_sweep(by, points)
     _check_memory(graph, settings, budget, input_layout)
     samples = _samples(graph, settings)
-    problem, _ = _problem(graph, settings, budget, target, input_layout, by == "latency")
+    problem, _ = _problem(graph, settings, budget, target, input_layout, tune, by == "latency")
     inputs, _ = _evaluation(graph, budget, samples)
     run = _Shipped(graph, settings, inputs)
     found = pareto(
@@ -168,7 +184,7 @@ def _check_memory(graph: Graph, settings: Settings, budget: Budget, input_layout
 
 
 def _problem(
-    graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, measured: bool
+    graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, tune: str, measured: bool
 ) -> tuple[Problem, SensitivityTable]:
     """The problem, with latencies where they are ``measured`` or what is minimized, and the table behind it."""
     table = sensitivities(
@@ -180,7 +196,9 @@ def _problem(
         progress=settings.progress,
         rounded=_rounded(graph, settings, budget),
     )
-    latencies = _latencies(graph, settings, budget, target, input_layout) if measured or budget.goal == "latency" else None
+    latencies = None
+    if measured or budget.goal == "latency":
+        latencies = _latencies(graph, settings, budget, target, input_layout, tune)
     bits = budget.weight_bits, budget.activation_bits
     return formulate(graph, table, *bits, target.bit_pairs, settings.pins, latencies), table
 
@@ -194,9 +212,10 @@ def _rounded(graph: Graph, settings: Settings, budget: Budget) -> Rounded | None
     return rounded_layers(graph, settings.samples.first(count), fewer, settings.progress)
 
 
-def _latencies(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Latencies:
+def _latencies(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, tune: str) -> Latencies:
     """Nanoseconds of every layer and of all the rest, with what the fit adds."""
     found = candidates(graph, target, settings.output_bits, input_layout)
+    found = found.tiled(tiles_for(found.distinct, target, tune, progress=settings.progress))
     if budget.latency_table is not None:
         table = LatencyTable.read(Path(budget.latency_table))
     else:
