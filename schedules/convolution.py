@@ -14,7 +14,7 @@ from qcompiler.schedules import convolution_direct, convolution_generic
 from qcompiler.schedules.dot_product import DotProduct
 from qcompiler.schedules.intrinsics_arm import DOTPROD, NEON
 from qcompiler.schedules.intrinsics_x86 import AVX2, AVX512_VNNI, SSE2, VNNI_128
-from qcompiler.schedules.tile import Tiling
+from qcompiler.schedules.tiling import Tiling
 
 INSTRUCTIONS: Final[Mapping[str, tuple[DotProduct, ...]]] = {
     "avx512vnni": (AVX512_VNNI, VNNI_128),

@@ -22,17 +22,9 @@ from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
 from qcompiler.schedules.pack import PackedSteps, adjust_for_offset, unpack_code
-from qcompiler.schedules.tile import (
-    Problem,
-    Tile,
-    Tiling,
-    choose_tiling,
-    divisors,
-    rank_tilings,
-    refusal,
-    scratch_bytes,
-    tiling_text,
-)
+from qcompiler.schedules.tile import choose_tiling
+from qcompiler.schedules.tile_ranking import rank_tilings
+from qcompiler.schedules.tiling import Problem, Tile, Tiling, divisors, refusal, scratch_bytes, tiling_text
 
 _DENSE_CHANNELS: Final = 2
 """Up to so many input channels fill half a dot product at most."""

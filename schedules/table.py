@@ -71,7 +71,7 @@ from qcompiler.schedules import (
     reduction,
     resize,
 )
-from qcompiler.schedules.tile import Tiling
+from qcompiler.schedules.tiling import Tiling
 
 OTHERS: Final[Mapping[type, Callable[[Any, str], Kernel]]] = {
     PoolSpec: pooling.build,

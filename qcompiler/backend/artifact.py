@@ -116,7 +116,7 @@ def write_artifact(
     """
     from qcompiler.backend.tir import CompiledKernels
     from qcompiler.backend.tir_check import verify_tir
-    from qcompiler.schedules.tile import tiling_text
+    from qcompiler.schedules.tiling import tiling_text
 
     check_name(program.name)
     section = weights_section or f".rodata.qc_{program.name}_weights"

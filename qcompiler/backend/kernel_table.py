@@ -10,7 +10,7 @@ from qcompiler.backend.kernel import Kernel, KernelSpec
 from qcompiler.progress import Progress
 
 if TYPE_CHECKING:
-    from qcompiler.schedules.tile import Tiling
+    from qcompiler.schedules.tiling import Tiling
 
 
 class KernelTable:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from qcompiler.schedules.tile import Tiling
+    from qcompiler.schedules.tiling import Tiling
 
 
 class Space(Enum):

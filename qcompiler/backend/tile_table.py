@@ -18,7 +18,7 @@ from typing import Any, Final
 from qcompiler.backend.kernel import KernelSpec
 from qcompiler.backend.kernel_key import kernel_key
 from qcompiler.errors import CompileError
-from qcompiler.schedules.tile import Tiling, parse_tiling
+from qcompiler.schedules.tiling import Tiling, parse_tiling
 from qcompiler.targets.target import Target
 
 FORMAT: Final = 1
@@ -26,7 +26,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class TunedTiling:
-    """``tiling``: as :func:`qcompiler.schedules.tile.tiling_text` writes it, "" where nothing beat the model's choice.
+    """``tiling``: as :func:`qcompiler.schedules.tiling.tiling_text` writes it, "" where nothing beat the model's choice.
 
     ``ratio``: its time over that of the model's choice, as measured on ``cpu`` on the day ``date`` (ISO 8601).
     """

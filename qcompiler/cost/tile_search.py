@@ -21,7 +21,7 @@ from qcompiler.cost.machine import cpu_name
 from qcompiler.cost.measure import RunningTraces
 from qcompiler.cost.trace import Trace
 from qcompiler.progress import Progress
-from qcompiler.schedules.tile import Tiling, tiling_text
+from qcompiler.schedules.tiling import Tiling, tiling_text
 from qcompiler.targets.target import Target
 
 SECONDS: Final = 20.0

@@ -14,7 +14,7 @@ from qcompiler.backend.ports import ports
 from qcompiler.backend.program import Address
 from qcompiler.backend.tile_table import TileTable
 from qcompiler.ir.graph import Graph
-from qcompiler.schedules.tile import Tiling, tiling_text
+from qcompiler.schedules.tiling import Tiling, tiling_text
 
 
 @dataclass(frozen=True)

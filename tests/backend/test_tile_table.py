@@ -16,7 +16,7 @@ from qcompiler.backend.tile_table import TileTable, TunedTiling, shipped_tiles
 from qcompiler.cost.tile_search import WORTH
 from qcompiler.errors import CompileError
 from qcompiler.schedules.table import fitting
-from qcompiler.schedules.tile import parse_tiling
+from qcompiler.schedules.tiling import parse_tiling
 from qcompiler.targets.target import available_targets, load_target
 
 TARGET = load_target("x86-avx2")

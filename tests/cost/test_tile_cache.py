@@ -21,7 +21,7 @@ from qcompiler.cost.tile_search import promising
 from qcompiler.cost.trace import kernel_keys, trace
 from qcompiler.errors import CompileError
 from qcompiler.interpret import run_integer
-from qcompiler.schedules.tile import tiling_text
+from qcompiler.schedules.tiling import tiling_text
 from qcompiler.targets.target import host_runs, load_target
 
 from .networks import TARGET, small_graph, table_of

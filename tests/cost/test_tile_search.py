@@ -15,7 +15,7 @@ from qcompiler.cost.candidates import at_bits
 from qcompiler.cost.machine import cpu_name
 from qcompiler.cost.tile_search import FEWEST_ROUNDS, MEMORIES, choose, measure_tilings, promising, search_tiles
 from qcompiler.cost.trace import Trace, trace
-from qcompiler.schedules.tile import parse_tiling, tiling_text
+from qcompiler.schedules.tiling import parse_tiling, tiling_text
 from qcompiler.targets.target import Target, host_refusal, load_target
 
 from .networks import TARGET, small_graph
