@@ -2,9 +2,9 @@
 
 A trace of the network is made for every rank: in trace k each kernel has the k-th of its tilings, the model's choice being the
 first. The traces take turns in one library, on one memory plan and one set of weights, so a kernel finds its data where it finds
-it in the network. A kernel's times are compared with those of the model's choice in the same round, in several copies of the
-memory: which pages it has decides what the second-level cache can hold, which is worth up to 30 % of a layer's time, and is
-another in every process. Half of the copies choose, the other half must agree: neither noise nor luck chooses.
+it in the network. They do so in several copies of the memory: which pages it has decides what the second-level cache can hold,
+which was seen to be worth up to 30 % of a layer's time, and is another in every process. Half of the copies choose, the other
+half must agree: luck does not choose. Nor does other work of the machine: of all passes the undisturbed ones count.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ FEWEST_ROUNDS: Final = 5
 MOST_ROUNDS: Final = 50
 MEMORIES: Final = 4
 """Copies of the memory, in each of which every trace has its turn in a round."""
+UNDISTURBED: Final = 25
+"""The percentile of a tiling's times that counts: kernels always take as long, but for what else the machine does."""
 WORTH: Final = 0.97
 """A tiling must take at most this share of the time of the model's choice."""
 
@@ -84,10 +86,7 @@ def measure_tilings(
     rounds: dict[str, list[Times]] = {kernel: [] for kernel in choices}
     begin, done = time.monotonic(), 0.0
     while len(next(iter(rounds.values()))) < FEWEST_ROUNDS or done < 1:
-        seen = [
-            np.stack([np.median(running.turn(index, memory), axis=0) for memory in range(MEMORIES)])
-            for index in range(len(turns))
-        ]
+        seen = [np.stack([running.turn(index, memory).min(axis=0) for memory in range(MEMORIES)]) for index in range(len(turns))]
         for kernel, ns in rounds.items():
             ns.append(_by_tiling(kernel, len(choices[kernel]), turns, seen))
         share = max((time.monotonic() - begin) / SECONDS, len(ns) / MOST_ROUNDS)
@@ -117,7 +116,8 @@ def choose(ns: Times) -> tuple[int, float]:
 
     ``ns``: ``[tilings, rounds, MEMORIES]``.
     """
-    ratios = np.median(ns / ns[0], axis=1)
+    undisturbed = np.percentile(ns, UNDISTURBED, axis=1)
+    ratios = undisturbed / undisturbed[0]
     choosing, agreeing = (ratios[:, half::2].mean(axis=1) for half in (0, 1))
     chosen = int(np.argmin(choosing))
     ratio = float(max(choosing[chosen], agreeing[chosen]))
