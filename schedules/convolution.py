@@ -1,6 +1,6 @@
 """Convolutions other than depthwise ones: the direct schedule with the first instruction that it serves, else plain loops.
 
-avx512vnni: 16 output channels by 4 input channels in one ``vpdpbusd``, or 4 by 4 where there are fewer. avx2 and x86-64: codes
+avx512vnni: 16 output channels by 4 input channels in one ``vpdpbusd``, or 4 by 4 where there are fewer; avxvnni: 8 by 4. avx2 and x86-64: codes
 widened to int16 and multiplied in pairs, which is exact. arm64: with the dot-product extension or plain NEON.
 """
 
@@ -13,17 +13,25 @@ from qcompiler.backend.kernel import ConvolutionSpec, Kernel
 from qcompiler.schedules import convolution_direct, convolution_generic
 from qcompiler.schedules.dot_product import DotProduct
 from qcompiler.schedules.intrinsics_arm import DOTPROD, NEON
-from qcompiler.schedules.intrinsics_x86 import AVX2, AVX512_VNNI, SSE2, VNNI_128
+from qcompiler.schedules.intrinsics_x86 import AVX2, AVX512_VNNI, AVX_VNNI, SSE2, VNNI_128
 from qcompiler.schedules.tiling import Tiling
 
 INSTRUCTIONS: Final[Mapping[str, tuple[DotProduct, ...]]] = {
     "avx512vnni": (AVX512_VNNI, VNNI_128),
+    "avxvnni": (AVX_VNNI, VNNI_128),
     "avx2": (AVX2, SSE2),
     "x86-64": (SSE2,),
     "dotprod": (DOTPROD,),
     "neon": (NEON,),
 }
-_NAMES: Final[Mapping[str, str]] = {"avx512vnni": "vnni", "avx2": "x86", "x86-64": "x86", "dotprod": "arm", "neon": "arm"}
+_NAMES: Final[Mapping[str, str]] = {
+    "avx512vnni": "vnni",
+    "avxvnni": "vnni",
+    "avx2": "x86",
+    "x86-64": "x86",
+    "dotprod": "arm",
+    "neon": "arm",
+}
 
 
 def build(spec: ConvolutionSpec, instruction_set: str, tiling: Tiling = ()) -> Kernel:

@@ -16,7 +16,7 @@ from qcompiler.backend.kernel import SCALARS, AddSpec, Kernel, RescaleSpec, Scal
 from qcompiler.backend.tir import TIR, TirArithmetic, arithmetic, converted
 from qcompiler.schedules.loops import Buffers, build_function, span, store
 
-LANES: Final = {"avx512vnni": 64, "avx2": 32, "x86-64": 16, "dotprod": 16, "neon": 16}
+LANES: Final = {"avx512vnni": 64, "avxvnni": 32, "avx2": 32, "x86-64": 16, "dotprod": 16, "neon": 16}
 TASK_ELEMENTS: Final = 8192
 
 

@@ -1,4 +1,4 @@
-"""Dot products of x86: AVX512-VNNI, and the exact forms for AVX2 and plain x86-64.
+"""Dot products of x86: AVX512-VNNI, AVX-VNNI, and the exact forms for AVX2 and plain x86-64.
 
 ``pmaddubsw`` saturates at 16 bits for full-range codes, so what has no VNNI widens to int16 and uses ``pmaddwd``.
 """
@@ -72,6 +72,7 @@ def _widen(code: Any) -> Any:
 
 AVX512_VNNI: Final = DotProduct("qc_vpdpbusd_16x4", 16, 4, "uint8", "int8", None, 0, 32, 28, 1, 2.0, 5.0, _vnni(16))
 VNNI_128: Final = DotProduct("qc_vpdpbusd_4x4", 4, 4, "uint8", "int8", None, 0, 32, 24, 1, 2.0, 5.0, _vnni(4))
+AVX_VNNI: Final = DotProduct("qc_vpdpbusd_8x4", 8, 4, "uint8", "int8", None, 0, 16, 12, 1, 2.0, 5.0, _vnni(8))
 AVX2: Final = DotProduct(
     "qc_pmaddwd_8x4", 8, 2, "int16", "int8", _widen, 0, 16, 8, 4, 0.7, 6.0, _madd(8, "int8", "llvm.x86.avx2.pmadd.wd")
 )

@@ -20,7 +20,7 @@ TASK_ELEMENTS: Final = 8192
 ENTRIES: Final = 256
 PART: Final = 16  # entries that an instruction looks up in one register
 VECTORS: Final[Mapping[str, Mapping[str, int]]] = {
-    "uint8": {"avx512vnni": 64, "avx2": 32, "dotprod": 16, "neon": 16},
+    "uint8": {"avx512vnni": 64, "avxvnni": 32, "avx2": 32, "dotprod": 16, "neon": 16},
     "int16": {"avx512vnni": 64, "dotprod": 16, "neon": 16},  # on AVX2 single loads are faster
 }
 """Entries at once, by element type and instruction set, where registers are faster than loads."""
@@ -73,7 +73,7 @@ def _parts(table: Any, byte: int, instruction_set: str, lanes: int) -> list[Any]
         if table.dtype != "uint8":
             part = tir.cast(tir.shift_right(part, tir.Broadcast(tir.int16(8 * byte), PART)), f"uint8x{PART}")
         parts.append(tir.Bind(part))
-    return _changes(parts, lanes) if instruction_set in ("avx512vnni", "avx2") else parts
+    return _changes(parts, lanes) if instruction_set in ("avx512vnni", "avxvnni", "avx2") else parts
 
 
 def _joined(found: list[Any], lanes: int) -> Any:
@@ -120,6 +120,7 @@ def _arm(parts: list[Any], codes: Any, lanes: int) -> Any:
 
 _LOOKUPS: Final[Mapping[str, Callable[[list[Any], Any, int], Any]]] = {
     "avx512vnni": _x86,
+    "avxvnni": _x86,
     "avx2": _x86,
     "dotprod": _arm,
     "neon": _arm,

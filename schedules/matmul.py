@@ -20,9 +20,9 @@ from qcompiler.backend.kernel import SCALARS, Kernel, MatmulSpec, Scalar, physic
 from qcompiler.backend.tir import arithmetic, converted, lanes_of
 from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
 
-LANES: Final = {"avx512vnni": 16, "avx2": 8, "x86-64": 4, "dotprod": 4, "neon": 4}
+LANES: Final = {"avx512vnni": 16, "avxvnni": 8, "avx2": 8, "x86-64": 4, "dotprod": 4, "neon": 4}
 PAIRS: Final = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}  # by lanes
-TILES: Final = {"avx512vnni": (4, 4), "avx2": (2, 4), "x86-64": (2, 4), "dotprod": (4, 4), "neon": (4, 4)}
+TILES: Final = {"avx512vnni": (4, 4), "avxvnni": (2, 4), "avx2": (2, 4), "x86-64": (2, 4), "dotprod": (4, 4), "neon": (4, 4)}
 
 
 def build(spec: MatmulSpec, instruction_set: str) -> Kernel:

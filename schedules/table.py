@@ -1,6 +1,7 @@
 """Which schedule serves which kernel on which instruction set.
 
-| kernel                                   | avx512vnni       | avx2, x86-64     | dotprod, neon    |
+| kernel                                   | avx512vnni,      | avx2, x86-64     | dotprod, neon    |
+|                                          | avxvnni          |                  |                  |
 |------------------------------------------|------------------|------------------|------------------|
 | convolution, linear (whole groups of 16) | convolution: convolution_direct with an instruction of the set |
 | convolution, other groups                | convolution: convolution_generic                       |

@@ -96,6 +96,7 @@ def _turned(rows: Sequence[Any], dtype: str) -> Any:
 _BYTES: Final = "llvm.x86.avx512.vpdpbusd."
 UNITS: Final = {
     "avx512vnni": TapUnit(4, 16, "uint8", 16, ((16, _BYTES + "512"), (8, _BYTES + "256"), (4, _BYTES + "128"))),
+    "avxvnni": TapUnit(4, 8, "uint8", 8, ((8, _BYTES + "256"), (4, _BYTES + "128"))),
     "avx2": TapUnit(2, 8, "int16", 8, ((8, "llvm.x86.avx2.pmadd.wd"), (4, "llvm.x86.sse2.pmadd.wd"))),
     "x86-64": TapUnit(2, 4, "int16", 8, ((4, "llvm.x86.sse2.pmadd.wd"),)),
     "dotprod": TapUnit(4, 4, "int8", 14, ((4, "llvm.aarch64.neon.sdot.v4i32.v16i8"),)),

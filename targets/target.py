@@ -18,13 +18,13 @@ from typing import Any, Final, Literal, get_args
 
 from qcompiler.errors import CompileError
 
-InstructionSet = Literal["avx512vnni", "avx2", "x86-64", "dotprod", "neon"]
+InstructionSet = Literal["avx512vnni", "avxvnni", "avx2", "x86-64", "dotprod", "neon"]
 Architecture = Literal["x86_64", "aarch64"]
 
 ALIASES: Final[Mapping[str, str]] = {"x86": "x86-avx2", "arm64": "arm64-neon"}
 """Short names: what runs on nearly every CPU of its kind, and is the same on whatever machine it is built."""
 
-NATIVE_ORDER: Final = ("x86-avx512vnni", "x86-avx2", "x86-baseline", "arm64-dotprod", "arm64-neon")
+NATIVE_ORDER: Final = ("x86-avx512vnni", "x86-avxvnni", "x86-avx2", "x86-baseline", "arm64-dotprod", "arm64-neon")
 """Targets that ``native`` tries, best first."""
 
 _ARCHITECTURE_NAMES: Final[Mapping[str, Architecture]] = {

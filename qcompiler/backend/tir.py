@@ -97,6 +97,7 @@ TIR: Final = TirArithmetic()
 X86: Final = {
     "x86-64": X86Arithmetic(signed_products=False),
     "avx2": X86Arithmetic(signed_products=True),
+    "avxvnni": X86Arithmetic(signed_products=True),
     "avx512vnni": X86Arithmetic(signed_products=True),
 }
 

@@ -16,7 +16,7 @@ from qcompiler.backend.tir import lower_kernel
 from qcompiler.targets.target import load_target
 
 ROWS, COLUMNS = 8, 16
-ALL_TARGETS = ("x86-avx512vnni", "x86-avx2", "x86-baseline", "arm64-dotprod", "arm64-neon")
+ALL_TARGETS = ("x86-avx512vnni", "x86-avxvnni", "x86-avx2", "x86-baseline", "arm64-dotprod", "arm64-neon")
 
 
 def scale_function(rows: int) -> Any:

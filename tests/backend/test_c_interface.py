@@ -219,7 +219,7 @@ def run_codes(command: Sequence[str], x: np.ndarray) -> np.ndarray:
     return np.frombuffer(done.stdout, dtype=np.int16).reshape(-1, 8, 16)
 
 
-@pytest.mark.parametrize("target", ["x86-avx512vnni", "x86-avx2", "x86-baseline"])
+@pytest.mark.parametrize("target", ["x86-avx512vnni", "x86-avxvnni", "x86-avx2", "x86-baseline"])
 @pytest.mark.parametrize("batch_tile", [1, 3])
 def test_static_library_with_one_and_four_threads(
     build: Build, meaning: Callable[..., np.ndarray], tmp_path: Path, target: str, batch_tile: int

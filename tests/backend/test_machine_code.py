@@ -137,7 +137,7 @@ def test_integer_instructions_are_known(tmp_path: Path, architecture: str, instr
 
 
 @pytest.mark.parametrize("objdump", ["objdump", "llvm-objdump"])
-@pytest.mark.parametrize("target", ["x86-avx512vnni", "x86-avx2", "x86-baseline", "arm64-dotprod", "arm64-neon"])
+@pytest.mark.parametrize("target", ["x86-avx512vnni", "x86-avxvnni", "x86-avx2", "x86-baseline", "arm64-dotprod", "arm64-neon"])
 def test_disassemblers_agree_on_an_artifact(build: Callable[..., Artifact], target: str, objdump: str) -> None:
     artifact = build(target=target)
     architecture = artifact.description["architecture"]

@@ -25,7 +25,13 @@ TARGETS = {target.instruction_set: target.tvm_target for target in map(load_targ
 """TVM targets by instruction set."""
 
 _ARM_TOOLS = ("qemu-aarch64-static", "aarch64-linux-gnu-gcc")
-_X86_FLAGS = {"avx512vnni": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}, "avx2": {"avx2"}, "x86-64": {"sse2"}}
+_X86_FLAGS = {
+    "avx512vnni": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"},
+    "avxvnni": {"avx_vnni"},
+    "avx2": {"avx2"},
+    "x86-64": {"sse2"},
+}
+_ENCODED_OTHERWISE = {"avx512_vnni", "avx512vl"}
 
 _MAIN = """
 #include <stdint.h>
@@ -45,13 +51,26 @@ int main(int argc, char **argv) {{
 """
 
 
+def _host_flags() -> frozenset[str]:
+    """What the CPU has; nothing where this is no x86-64 Linux machine."""
+    info = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not info.exists():
+        return frozenset()
+    return frozenset(next((line for line in info.read_text().splitlines() if line.startswith("flags")), "").split())
+
+
+if "avx_vnni" not in _host_flags() and _host_flags() >= _ENCODED_OTHERWISE:
+    # The same kernels with the same instructions of 256 bits, which AVX-512 encodes in another way.
+    TARGETS["avxvnni"] = TARGETS["avxvnni"] | {"mattr": ["+avx512vnni", "+avx512vl"]}
+    _X86_FLAGS["avxvnni"] = _ENCODED_OTHERWISE
+
+
 def _reason_to_skip(instruction_set: str) -> str | None:
     if instruction_set in _X86_FLAGS:
-        info = Path("/proc/cpuinfo")
-        if platform.machine() != "x86_64" or not info.exists():
+        flags = _host_flags()
+        missing = sorted(_X86_FLAGS[instruction_set] - flags)
+        if not flags:
             return f"{instruction_set} needs an x86-64 Linux machine"
-        line = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
-        missing = sorted(_X86_FLAGS[instruction_set] - set(line.split()))
         return f"this CPU has no {', '.join(missing)}" if missing else None
     missing = [tool for tool in _ARM_TOOLS if shutil.which(tool) is None]
     return f"not installed: {', '.join(missing)}" if missing else None

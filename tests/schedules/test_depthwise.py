@@ -145,7 +145,14 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("instruction_set", "mnemonic"),
-    [("avx512vnni", "vpdpbusd"), ("avx2", "vpmaddwd"), ("x86-64", "pmaddwd"), ("dotprod", "sdot"), ("neon", "smlal")],
+    [
+        ("avx512vnni", "vpdpbusd"),
+        ("avxvnni", "vpdpbusd"),
+        ("avx2", "vpmaddwd"),
+        ("x86-64", "pmaddwd"),
+        ("dotprod", "sdot"),
+        ("neon", "smlal"),
+    ],
 )
 def test_uses_the_instruction(instruction_set: str, mnemonic: str) -> None:
     target = TARGETS[instruction_set]

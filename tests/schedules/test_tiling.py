@@ -26,7 +26,7 @@ from tests.backend.test_tile_table import spec_of
 from .harness import TARGETS, instruction_sets
 from .test_convolution import RESIDUAL, WIDE, arguments, generate, reference, spec
 
-X86 = [parameter for parameter in instruction_sets() if parameter.values[0] in ("avx512vnni", "avx2", "x86-64")]
+X86 = [parameter for parameter in instruction_sets() if parameter.values[0] in ("avx512vnni", "avxvnni", "avx2", "x86-64")]
 SETS = tuple(TARGETS)
 
 LARGE = {

@@ -28,7 +28,7 @@ def text_of(name: str) -> str:
 
 
 def test_every_file_loads() -> None:
-    assert available_targets() == ("arm64-dotprod", "arm64-neon", "x86-avx2", "x86-avx512vnni", "x86-baseline")
+    assert available_targets() == ("arm64-dotprod", "arm64-neon", "x86-avx2", "x86-avx512vnni", "x86-avxvnni", "x86-baseline")
     assert set(NATIVE_ORDER) == set(available_targets())
     for name in available_targets():
         target = load_target(name)
@@ -54,7 +54,7 @@ def test_unknown_name(name: str) -> None:
     assert str(caught.value) == (
         f"TARGET001 at target {name!r}\n"
         "  problem: there is no such target\n"
-        "  remedy:  choose one of arm64-dotprod, arm64-neon, x86-avx2, x86-avx512vnni, x86-baseline; "
+        "  remedy:  choose one of arm64-dotprod, arm64-neon, x86-avx2, x86-avx512vnni, x86-avxvnni, x86-baseline; "
         "short: x86 (= x86-avx2), arm64 (= arm64-neon), native (the best that this machine runs)"
     )
 
@@ -88,8 +88,8 @@ def test_unknown_name(name: str) -> None:
         (
             'instruction_set = "avx2"',
             'instruction_set = "avx9"',
-            "TARGET004 at f.toml\n  problem: instruction_set is 'avx9', not one of avx512vnni, avx2, x86-64, dotprod, neon\n"
-            "  remedy:  set instruction_set to one of avx512vnni, avx2, x86-64, dotprod, neon",
+            "TARGET004 at f.toml\n  problem: instruction_set is 'avx9', not one of avx512vnni, avxvnni, avx2, x86-64, dotprod, neon\n"
+            "  remedy:  set instruction_set to one of avx512vnni, avxvnni, avx2, x86-64, dotprod, neon",
         ),
     ],
 )
