@@ -1,7 +1,7 @@
 """Convolutions other than depthwise ones: the direct schedule with the first instruction that it serves, else plain loops.
 
-avx512vnni: 16 output channels by 4 input channels in one ``vpdpbusd``, or 4 by 4 where there are fewer; avxvnni: 8 by 4. avx2 and x86-64: codes
-widened to int16 and multiplied in pairs, which is exact. arm64: with the dot-product extension or plain NEON.
+avx512vnni: 16 output channels by 4 input channels in one ``vpdpbusd``, or 4 by 4 where there are fewer; avxvnni: 8 by 4. avx2 and
+x86-64: codes widened to int16 and multiplied in pairs, which is exact. arm64: with the dot-product extension or plain NEON.
 """
 
 from __future__ import annotations
