@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -109,6 +111,20 @@ def cores(count: int) -> list[int]:
     if len(allowed) < count:
         raise ValueError(f"{count} threads need {count} cores; this process may use {len(allowed)}")
     return allowed[:count]
+
+
+@contextmanager
+def busy(core: int, count: int) -> Iterator[None]:
+    """Keeps a core busy with so many other processes."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    for other in others:
+        os.sched_setaffinity(other.pid, {core})
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
