@@ -115,10 +115,9 @@ def refusal(problem: Problem, instruction: DotProduct, tiling: Tiling, unpacked_
 
 
 def tasks_of(problem: Problem, tiling: Tiling) -> int:
-    """Tasks of one sample, of which threads take as many as they can."""
-    return sum(
-        problem.out_height // tile.rows * (tile.width // tile.columns) * (problem.blocks // tile.task_blocks) for tile in tiling
-    )
+    """Tasks of the widest part: those that threads share."""
+    tile = max(tiling, key=lambda part: part.width)
+    return problem.out_height // tile.rows * (tile.width // tile.columns) * (problem.blocks // tile.task_blocks)
 
 
 def divisors(number: int) -> list[int]:
