@@ -170,6 +170,11 @@ def requantize_short(accumulator: Any, multiplier: Any, first_shift: Any, shift:
     return math_.clamp(round_shift((reduced * multiplier) >> 16, shift - 16, math_) + zero, 0, 255)
 
 
+def short_word(multiplier: Any, first_shift: Any) -> Any:
+    """Both constants of a channel in the 32 bits that kernels store: the first shift above the multiplier."""
+    return multiplier | (first_shift << 16)
+
+
 def short_bounds(first_shift: IntArray) -> tuple[IntArray, IntArray]:
     """The sums beyond which :func:`requantize_short` saturates at 16 bits; int64[C] both."""
     return np.int64(-SHORT_LIMIT) << first_shift, (np.int64(SHORT_LIMIT) << first_shift) - 1

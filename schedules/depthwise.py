@@ -280,15 +280,11 @@ class _Body:
         channels, found = self.plan.channels, []
         for first in range(0, pixels, TOGETHER):
             count = min(TOGETHER, pixels - first)
-
-            def repeated(name: str, count: int = count) -> Any:
-                vector = tir.Bind(load(self.buffers[name], channel, channels))
-                return tir.Shuffle([vector] * count, list(range(count * channels))) if count > 1 else vector
-
+            word = tir.Bind(load(self.buffers["multiplier"], channel, channels))
+            words = tir.Shuffle([word] * count, list(range(count * channels))) if count > 1 else word
             total = load(sums, (row * pixels + first) * channels, count * channels)
-            first_shift = repeated("pre_shift") if self.spec.epilogue.pre_shifted else None
             scalars = [self.buffers["scalars"][int(place)] for place in (Scalar.SHIFT, Scalar.Y_ZERO)]
-            value = tir.Bind(short_form.codes(total, repeated("multiplier"), first_shift, *scalars))
+            value = tir.Bind(short_form.codes(total, words, self.spec.epilogue.pre_shifted, *scalars))
             places = [list(range(pixel * channels, (pixel + 1) * channels)) for pixel in range(count)]
             found += [tir.Shuffle([value], lanes) if count > 1 else value for lanes in places]
         return found

@@ -76,8 +76,7 @@ def apply_epilogue(
     low, high = scalars[Scalar.LO], scalars[Scalar.HI]
     if arguments.residual is None:
         if epilogue.short:
-            first = arguments.pre_shift[channel] if epilogue.pre_shifted else None
-            return short_form.codes(accumulator, multiplier, first, shift, zero)
+            return short_form.codes(accumulator, multiplier, epilogue.pre_shifted, shift, zero)
         if epilogue.narrow:
             bounds = arguments.bounds(epilogue, channel)
             if epilogue.saturated:

@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Scalar
 from qcompiler.backend.lowering import Lowering, output_scalars
 from qcompiler.ir.dtypes import IntegerType
@@ -49,13 +50,11 @@ def convolution(lowering: Lowering, node: Node) -> None:
         reads["residual"] = other.name
         scalars[Scalar.RESIDUAL_ZERO] = zero_of(other)
         scalars[Scalar.RESIDUAL_MULTIPLIER] = node["other_multiplier"]
-    names = ("multiplier", "pre_shift", "lower", "upper")
-    per_channel = [lowering.graph.constant[name] for name in node.inputs[1 : len(node.inputs) - residual]]
-    more = {
-        name: lowering.channel_constant(c)
-        for name, c in zip(names, per_channel, strict=False)
-        if name in epilogue.channel_arguments
-    }
+    data = [lowering.graph.constant[name].data for name in node.inputs[1 : len(node.inputs) - residual]]
+    per_channel = dict(zip(("multiplier", "pre_shift", "lower", "upper"), data, strict=False))
+    if short:
+        per_channel = {"multiplier": arith.short_word(per_channel["multiplier"], per_channel["pre_shift"])}
+    more = {name: lowering.channel_constant(values) for name, values in per_channel.items()}
     step = lowering.step(node, spec, reads, scalars, **more)
     bias = lowering.graph.constant[sums.inputs[2]].data if len(sums.inputs) == 3 else np.zeros(len(codes), dtype=np.int32)
     step.weights = (codes, bias)

@@ -45,7 +45,7 @@ def prelu(lowering: Lowering, node: Node) -> None:
     bits = arith.headroom(largest(x), node["shift"])
     spec = PreluSpec(image.shape, x.type.dtype.container.name, image.dtype, bits)
     scalars = {**output_scalars(node), Scalar.X_ZERO: zero_of(x), Scalar.X_MULTIPLIER: node["multiplier"]}
-    lowering.step(node, spec, {"x": x.name}, scalars, multiplier=lowering.channel_constant(negative))
+    lowering.step(node, spec, {"x": x.name}, scalars, multiplier=lowering.channel_constant(negative.data))
 
 
 def _is_short(x: TensorType, y: TensorType) -> bool:

@@ -45,7 +45,7 @@ class Epilogue:
 
     ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments. ``pre_shifted``: whether
     any ``pre_shift`` is other than 0. ``saturated``: whether :func:`arith.requantize_saturated` serves; ``short``:
-    :func:`arith.requantize_short`, which reads no ``lower`` and ``upper``.
+    :func:`arith.requantize_short`; then ``multiplier`` is :func:`arith.short_word` and the other three are not there.
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
     """
 
@@ -59,8 +59,7 @@ class Epilogue:
     @property
     def channel_arguments(self) -> tuple[str, ...]:
         """The arguments with one int32 for each stored channel, in order."""
-        bounds = () if self.short else ("lower", "upper")
-        return ("bias", "multiplier", *(("pre_shift", *bounds) if self.narrow else ()))
+        return ("bias", "multiplier", *(("pre_shift", "lower", "upper") if self.narrow and not self.short else ()))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from qcompiler.backend.image import PHYSICAL, Image
 from qcompiler.backend.kernel import SCALARS, KernelSpec, Move, Scalar, physical_channels
 from qcompiler.backend.program import Address
 from qcompiler.errors import CompileError
-from qcompiler.ir.graph import BATCH, Array, Constant, Graph, Node, TensorType
+from qcompiler.ir.graph import BATCH, Array, Graph, Node, TensorType
 
 
 @dataclass
@@ -89,10 +89,10 @@ class Lowering:
             data[place] = value
         return self.constants.add(data)
 
-    def channel_constant(self, constant: Constant) -> Address:
+    def channel_constant(self, values: Array) -> Address:
         """One int32 per stored channel."""
-        data = np.zeros(physical_channels(len(constant.data)), dtype=np.int32)
-        data[: len(constant.data)] = constant.data
+        data = np.zeros(physical_channels(len(values)), dtype=np.int32)
+        data[: len(values)] = values
         return self.constants.add(data)
 
 

@@ -42,16 +42,20 @@ def _operator() -> Any:
     return tvm.ir.Op.get(_NAME)
 
 
-def codes(accumulator: Any, multiplier: Any, first_shift: Any | None, shift: Any, zero: Any) -> Any:
-    """The uint8 codes of int32 sums, one or a vector; ``first_shift`` None for 0, ``shift`` and ``zero`` are single numbers."""
+def codes(accumulator: Any, word: Any, pre_shifted: bool, shift: Any, zero: Any) -> Any:
+    """The uint8 codes of int32 sums, one or a vector; ``word``: :func:`arith.short_word` of their channels.
+
+    ``pre_shifted``: whether any first shift is other than 0; ``shift`` and ``zero`` are one number each.
+    """
     lanes = lanes_of(accumulator)
 
     def everywhere(value: Any) -> Any:
         return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
-    first = everywhere(tirx.const(0, "int32")) if first_shift is None else first_shift
-    kind = "uint8" if lanes == 1 else f"uint8x{lanes}"
-    return tirx.call_intrin(kind, _operator(), accumulator, multiplier, first, everywhere(shift), everywhere(zero))
+    scalars = (tirx.const(int(pre_shifted), "int32"), shift, zero)
+    return tirx.call_intrin(
+        "uint8" if lanes == 1 else f"uint8x{lanes}", _operator(), accumulator, word, *map(everywhere, scalars)
+    )
 
 
 def expand(body: Any, target: Any) -> Any:
@@ -64,12 +68,14 @@ def expand(body: Any, target: Any) -> Any:
         form = _ARM()
 
     def pieces(call: Any) -> list[Any]:
-        accumulator, multiplier, first, shift, zero = call.args
+        accumulator, word, pre_shifted, shift, zero = call.args
+        flag = _scalar(pre_shifted)
+        shifted = isinstance(flag, tirx.IntImm) and int(flag) != 0
         rest = _Rest(_scalar(shift), _scalar(zero))
         if lanes_of(accumulator) % _GROUP or None in (rest.shift, rest.zero):
-            first = None if _is_zero(first) else first
-            return [converted(arith.requantize_short(accumulator, multiplier, first, shift, zero, TIR), "uint8")]
-        found: list[Any] = form.convert(accumulator, multiplier, first, rest)
+            first = _first_shift(word) if shifted else None
+            return [converted(arith.requantize_short(accumulator, _multiplier(word), first, shift, zero, TIR), "uint8")]
+        found: list[Any] = form.convert(_Sums(accumulator, word, shifted), rest)
         return found
 
     def replace(call: Any) -> Any:
@@ -101,13 +107,38 @@ def _scalar(value: Any) -> Any | None:
     return value if lanes_of(value) == 1 else None
 
 
-def _is_zero(value: Any) -> bool:
-    number = _scalar(value)
-    return isinstance(number, tirx.IntImm) and int(number) == 0
+def _multiplier(word: Any) -> Any:
+    return word & _number(0xFFFF, lanes_of(word))
 
 
-def _shifted(sums: Any, shift: Any) -> Any:
-    return sums if _is_zero(shift) else sums >> shift
+def _first_shift(word: Any) -> Any:
+    return word >> _number(16, lanes_of(word))
+
+
+def _number(value: int, lanes: int) -> Any:
+    constant = tirx.const(value, "int32")
+    return constant if lanes == 1 else tirx.Broadcast(constant, lanes)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The sums and the constants of a call, of which vectors can be had."""
+
+    accumulator: Any
+    word: Any
+    pre_shifted: bool
+
+    @property
+    def lanes(self) -> int:
+        return lanes_of(self.accumulator)
+
+    def vectors(self, places: Sequence[int], lanes: int) -> tuple[list[Any], list[Any]]:
+        """Those that begin at ``places``: sums after the first shift, and their multipliers."""
+        words = [_slice(self.word, place, lanes) for place in places]
+        sums = [_slice(self.accumulator, place, lanes) for place in places]
+        if self.pre_shifted:
+            sums = [total >> _first_shift(word) for total, word in zip(sums, words, strict=True)]
+        return sums, [_multiplier(word) for word in words]
 
 
 @dataclass(frozen=True)
@@ -159,17 +190,15 @@ class _X86:
     lanes: int
     rounds: bool
 
-    def convert(self, accumulator: Any, multiplier: Any, shift: Any, rest: _Rest) -> list[Any]:
+    def convert(self, given: _Sums, rest: _Rest) -> list[Any]:
         """Four vectors at a time or two, else halves of one, else four lanes with themselves."""
         pieces: list[Any] = []
-        done, total = 0, lanes_of(accumulator)
+        done, total = 0, given.lanes
         while done < total:
             sizes = [(count, lanes) for lanes in _X86_NAMES if lanes <= self.lanes for count in (4, 2)]
             fitting = (size for size in sizes if size[0] * size[1] <= total - done)
             count, lanes = next(fitting, (1, _GROUP))
-            places = range(done, done + count * lanes, lanes)
-            sums = [_shifted(_slice(accumulator, place, lanes), _slice(shift, place, lanes)) for place in places]
-            factors = [_slice(multiplier, place, lanes) for place in places]
+            sums, factors = given.vectors(range(done, done + count * lanes, lanes), lanes)
             pieces.append(self._packed(sums, factors, rest, lanes))
             done += count * lanes
         return pieces
@@ -214,15 +243,12 @@ class _X86:
 class _ARM:
     """Vectors of 128 bits."""
 
-    def convert(self, accumulator: Any, multiplier: Any, shift: Any, rest: _Rest) -> list[Any]:
+    def convert(self, given: _Sums, rest: _Rest) -> list[Any]:
         """Eight lanes at a time; four are done twice."""
         pieces: list[Any] = []
-        total = lanes_of(accumulator)
-        for first in range(0, total, 2 * _GROUP):
-            wanted = min(total - first, 2 * _GROUP)
-            places = [first, first + wanted - _GROUP]
-            sums = [_shifted(_slice(accumulator, place, _GROUP), _slice(shift, place, _GROUP)) for place in places]
-            factors = [_slice(multiplier, place, _GROUP) for place in places]
+        for first in range(0, given.lanes, 2 * _GROUP):
+            wanted = min(given.lanes - first, 2 * _GROUP)
+            sums, factors = given.vectors([first, first + wanted - _GROUP], _GROUP)
             pieces.append(_slice(self._packed(sums, factors, rest), 0, wanted))
         return pieces
 

@@ -12,7 +12,7 @@ from tests.backend.integer_library import build, compare, fills, read
 from tests.backend.test_lower_movement import CODES, text, value
 
 needs_x86 = pytest.mark.skipif(host_architecture() != "x86_64", reason="the libraries of these tests are for x86-64")
-X86 = ("x86-baseline", "x86-avx2", "x86-avxvnni", "x86-avx512vnni")
+X86 = ("x86-baseline", "x86-avx2", "x86-avx512vnni")
 SIGNED = "scale=0x1p-7 zero=0"
 
 

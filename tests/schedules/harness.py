@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from qcompiler import arith
-from qcompiler.backend.kernel import SCALARS, Kernel, Scalar
+from qcompiler.backend.kernel import SCALARS, Epilogue, Kernel, Scalar
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.targets.target import available_targets, load_target
 from tests.guarded import Guarded
@@ -115,6 +115,14 @@ def saturated(values: dict[str, Array], array: Array) -> dict[str, Array]:
 def short(values: dict[str, Array], array: Array) -> dict[str, Array]:
     """``values`` with bounds as short kernels take them to be."""
     return _with_bounds(values, array, arith.short_bounds(values["pre_shift"].astype(np.int64)), arith.is_short)
+
+
+def stored_constants(epilogue: Epilogue, values: Mapping[str, Array]) -> dict[str, Array]:
+    """The constants of channels as kernels read them."""
+    found = {name: values[name] for name in epilogue.channel_arguments}
+    if epilogue.short:
+        found["multiplier"] = arith.short_word(values["multiplier"], values["pre_shift"])
+    return found
 
 
 def guarded(array: Array, at_end: bool) -> tuple[Guarded, Array]:

@@ -17,7 +17,7 @@ from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules import convolution, convolution_generic
-from tests.schedules.harness import TARGETS, instruction_sets, saturated, short
+from tests.schedules.harness import TARGETS, instruction_sets, saturated, short, stored_constants
 
 EXPECTED = {
     "avx512vnni": r"vpdpbusd\t.*%zmm",
@@ -192,7 +192,7 @@ def arguments(case: ConvolutionSpec, kernel: Kernel, values: dict[str, np.ndarra
     bias = values["bias"].astype(np.int32)
     assert kernel.pack is not None
     physical: dict[str, np.ndarray[Any, Any]] = {"x": x, "weights": kernel.pack(codes)}
-    channels = {name: values[name] for name in case.epilogue.channel_arguments}
+    channels = stored_constants(case.epilogue, values)
     channels["bias"] = kernel.adjust_bias(bias, codes) if kernel.adjust_bias else bias
     for name, value in channels.items():
         physical[name] = np.zeros(stored, np.int32)

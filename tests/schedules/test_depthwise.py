@@ -12,7 +12,7 @@ from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules.depthwise import build
-from tests.schedules.harness import TARGETS, instruction_sets, prepare, saturated, scalars, short
+from tests.schedules.harness import TARGETS, instruction_sets, prepare, saturated, scalars, short, stored_constants
 
 Array = np.ndarray[Any, Any]
 LIMITS = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
@@ -129,9 +129,8 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
         assert kernel.pack is not None
         bias = values["bias"] if kernel.adjust_bias is None else kernel.adjust_bias(values["bias"], values["codes"])
         arrays = {"x": stored_x, "weights": kernel.pack(values["codes"]), "scalars": scalars(**scalar)}
-        for name, array in (values | {"bias": bias}).items():
-            if name in what.epilogue.channel_arguments:
-                arrays[name] = np.pad(array, (0, stored - what.in_channels))
+        for name, array in stored_constants(what.epilogue, values | {"bias": bias}).items():
+            arrays[name] = np.pad(array, (0, stored - what.in_channels))
         arrays["y"] = np.zeros(shape, what.epilogue.out_dtype)
         if residual is not None:
             arrays["residual"] = residual
