@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.allocate import Allocation, Limit, allocate, pareto, program, search
+from qcompiler.allocate import Allocation, Limit, Variable, allocate, pareto, program, search
 from qcompiler.errors import CompileError
 
-from .brute_force import SMALL, Problem, assignments, brute_force, cells, found_or_error, problems, resources, total
+from .brute_force import SMALL, WORDS, Problem, assignments, brute_force, cells, found_or_error, problems, resources, total
 
 
 @contextmanager
@@ -45,6 +45,22 @@ def test_equal_to_brute_force(small: bool, problem: Problem) -> None:
     largest = max(abs(cell) for cell in cells(problem, "sensitivity"))
     assert found.objective == pytest.approx(expected[1]["sensitivity"], rel=0, abs=1e-9 * largest)
     assert found.totals == {r: total(problem, r, found.choice) for r in resources(problem)}
+
+
+def test_one_unit_beside_two_to_the_54th() -> None:
+    """The total is odd, so no double is equal to it: found at random, where the bound below it was taken for the total."""
+    scores = {"v0": [0, 0, 0], "v1": [0], "v2": [0], "v3": [0, 0, 0], "v4": [0, 1273969, -195808679450891]}
+    total = 18014398509481013
+    variables = [Variable(name, WORDS[: len(cells)]) for name, cells in scores.items()]
+    with small_steps(True):
+        found = allocate(
+            variables,
+            {"sensitivity": scores},
+            {"sensitivity": {("v0", "v2"): [[total], [None], [None]]}},
+            [Limit("sensitivity", maximum=total), Limit("sensitivity", minimum=total)],
+            pins={"v0": "8"},
+        )
+    assert (found.status, found.objective, found.bound, found.gap) == ("optimal", total, total, 0.0)
 
 
 @pytest.mark.parametrize("small", [False, True])
