@@ -1,7 +1,7 @@
 """The driver above the pipeline: gathers what a search needs, and says what it chose.
 
-It runs the very passes of the pipeline: the graph up to its ranges first, then from allocation on, once for every candidate whose
-accuracy is to be measured.
+It runs the very passes of the pipeline: the graph up to its ranges first, for what is estimated; then all of them again, once for
+every candidate whose accuracy is to be measured, since channels are equalized for the bits of layers, and ranges follow.
 
 Errors: SEARCH002 no samples, SEARCH003 labels that do not fit, BUDGET004 the activations need more memory than they may.
 """
@@ -44,13 +44,16 @@ CLOSE: Final = 4.0
 """How much more uniform bits may lose by the estimate and still be tried: rounding in closed form changes it by as much."""
 
 
-def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Choice:
-    """The bits of a calibrated graph within ``budget``; SEARCH002 where there are no samples to judge by."""
-    _check_memory(graph, settings, budget, input_layout)
-    samples = _samples(graph, settings)
-    problem, table = _problem(graph, settings, budget, target, input_layout, budget.latency_ms is not None)
-    inputs, labels = _evaluation(graph, budget, samples)
-    run = _Shipped(graph, settings, inputs)
+def choose_bits(graph: Graph, calibrated: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Choice:
+    """The bits of ``graph`` within ``budget``; ``calibrated``: what it is with its ranges, for the fewest bits that it may get.
+
+    Raises CompileError SEARCH002 where there are no samples to judge by, BUDGET and ALLOC errors where nothing fits.
+    """
+    _check_memory(calibrated, settings, budget, input_layout)
+    samples = _samples(calibrated, settings)
+    problem, table = _problem(calibrated, settings, budget, target, input_layout, budget.latency_ms is not None)
+    inputs, labels = _evaluation(calibrated, budget, samples)
+    run = _Shipped(graph, settings.again(), inputs)
 
     def loss_of(bits: Mapping[str, int]) -> Loss:
         scores = run.scores(bits)
@@ -66,7 +69,7 @@ def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target
 
 @dataclass(frozen=True)
 class _Shipped:
-    """Runs a calibrated graph as it would ship with some bits."""
+    """Runs a graph that has no bits yet as it would ship with some."""
 
     graph: Graph
     settings: Settings
@@ -82,14 +85,26 @@ class _Shipped:
         return integer_scores(to_integer(self.graph, replace(self.settings, assignment=bits)), self.inputs)
 
 
-def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, by: str, points: int) -> Curve:
-    """The curve of a calibrated graph from the least ``by`` to the least sensitivity; the solver gives ``points`` at most."""
+def sweep(
+    graph: Graph,
+    calibrated: Graph,
+    settings: Settings,
+    budget: Budget,
+    target: Target,
+    input_layout: str,
+    by: str,
+    points: int,
+) -> Curve:
+    """The curve of ``graph`` from the least ``by`` to the least sensitivity; the solver gives ``points`` at most.
+
+    ``calibrated``: as for :func:`choose_bits`.
+    """
     check_sweep(by, points)
-    _check_memory(graph, settings, budget, input_layout)
-    samples = _samples(graph, settings)
-    problem, _ = _problem(graph, settings, budget, target, input_layout, by == "latency")
-    inputs, _ = _evaluation(graph, budget, samples)
-    run = _Shipped(graph, settings, inputs)
+    _check_memory(calibrated, settings, budget, input_layout)
+    samples = _samples(calibrated, settings)
+    problem, _ = _problem(calibrated, settings, budget, target, input_layout, by == "latency")
+    inputs, _ = _evaluation(calibrated, budget, samples)
+    run = _Shipped(graph, settings.again(), inputs)
     found = pareto(
         problem.variables,
         problem.unary,
@@ -103,7 +118,7 @@ def sweep(graph: Graph, settings: Settings, budget: Budget, target: Target, inpu
     def point(bits: Mapping[str, int]) -> Point:
         if settings.progress:
             settings.progress.advance("points", 1)
-        return evaluated(graph, problem, bits, run.expected, run.scores(bits))
+        return evaluated(calibrated, problem, bits, run.expected, run.scores(bits))
 
     uniform = {f"w{w}": point(uniform_bits(problem, w)) for w in budget.weight_bits}
     return Curve.of(graph.name, by, [point(chosen_bits(allocation)) for allocation in found], uniform)
@@ -222,8 +237,11 @@ def _evaluation(graph: Graph, budget: Budget, samples: list[Array]) -> tuple[lis
     return inputs, labels
 
 
-def choice_facts(graph: Graph, choice: Choice, budget: Budget) -> dict[str, Any]:
-    """What the report says about a search: the limits, the totals, and each layer's score."""
+def choice_facts(graph: Graph, choice: Choice, budget: Budget, seconds: float) -> dict[str, Any]:
+    """What the report says about a search that took ``seconds``: the limits, the totals, and each layer's score.
+
+    ``graph``: the one with ranges.
+    """
     allocation = choice.allocation
     layers = {
         node.origin or node.output.name: {
@@ -243,6 +261,6 @@ def choice_facts(graph: Graph, choice: Choice, budget: Budget) -> dict[str, Any]
         "solver": allocation.solver,
         "measured drop %": choice.loss.drop,
         "measured SQNR dB": choice.loss.sqnr_db,
-        "seconds": {"sensitivity": choice.table.seconds, "solver": allocation.seconds},
+        "seconds": {"sensitivity": choice.table.seconds, "solver": allocation.seconds, "all": round(seconds, 3)},
         "layers": layers,
     }

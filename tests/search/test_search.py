@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import qcompiler as qc
 from qcompiler.api import load_graph
@@ -166,6 +167,39 @@ def test_a_floor_on_the_sqnr_of_a_real_compilation() -> None:
     assert sqnr_db(expected, library(samples())) == pytest.approx(facts["measured SQNR dB"], abs=0.05)
     assert 25.0 <= facts["measured SQNR dB"] < 40.0
     assert facts["totals"]["weight_bytes"] < 1488 / 2
+
+
+class Unequal(nn.Module):
+    """The channels between two layers have ranges from 1 to 30: how far they are equalized depends on the second one's bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 24, 1), nn.Linear(24, 5)
+        with torch.no_grad():
+            self.first.weight.mul_(torch.logspace(0, 1.5, 16).reshape(-1, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+        return y
+
+
+@pytest.mark.parametrize("quality", ["fast", "good"])
+def test_chosen_bits_give_what_the_same_bits_pinned_give(tmp_path: Path, quality: str) -> None:
+    torch.manual_seed(0)
+    model = Unequal().eval()
+    given: dict[str, Any] = {"target": "x86-baseline", "progress": False, "quality": quality, "name": "net"}
+    budget = qc.Budget(size="80%", samples=16, metric="mse")
+    batches = (samples()[start : start + 16] for start in range(0, 96, 16))
+    once = qc.build(model, calibration=batches, budget=budget, out=tmp_path / "once", **given)
+    again = qc.build(model, calibration=samples(), budget=budget, out=tmp_path / "again", dump_ir=tmp_path / "dumps", **given)
+    bits = {row.layer: qc.Bits(weight=row.weight_bits) for row in again.report().layers if row.weight_bits}
+    assert len({b.weight for b in bits.values()}) == 2
+    pinned = qc.build(model, calibration=samples(), bits=bits, out=tmp_path / "pinned", dump_ir=tmp_path / "other", **given)
+    for artifact in (once, again):
+        assert (artifact.folder / "net.o").read_bytes() == (pinned.folder / "net.o").read_bytes()
+    assert [path.name for path in sorted((tmp_path / "dumps").glob("*"))] == [
+        path.name for path in sorted((tmp_path / "other").glob("*"))
+    ]
 
 
 def test_activations_that_need_more_memory_than_there_is() -> None:
