@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from qcompiler.allocate import Allocation, allocate, pareto
+from qcompiler.allocate import pareto
 from qcompiler.backend.lower import plan_steps
 from qcompiler.calibrate import FirstSamples, batches
 from qcompiler.cost.candidates import candidates
@@ -30,8 +30,9 @@ from qcompiler.pipeline import Settings, to_integer
 from qcompiler.report import sqnr_db
 from qcompiler.search.budget import Budget, amount
 from qcompiler.search.evaluate import float_scores, integer_scores, score_distance, top1_drop
-from qcompiler.search.pareto import Curve, Point, check_sweep, evaluated, total_costs
+from qcompiler.search.pareto import Curve, Point, check_sweep, evaluated
 from qcompiler.search.problem import Latencies, Problem, formulate
+from qcompiler.search.rivals import pinned, rivals, uniform_bits
 from qcompiler.search.search import RESOURCES, Choice, Loss, chosen_bits, limits_of, search
 from qcompiler.sensitivity.analyze import sensitivities
 from qcompiler.sensitivity.table import SensitivityTable
@@ -39,9 +40,6 @@ from qcompiler.targets.target import Target
 from qcompiler.tuning.closed_form import samples_within
 from qcompiler.tuning.round_weights import LIVE_BYTES
 from qcompiler.tuning.single_layers import Rounded, rounded_layers
-
-CLOSE: Final = 4.0
-"""How much more uniform bits may lose by the estimate and still be tried: rounding in closed form changes it by as much."""
 
 
 def choose_bits(graph: Graph, calibrated: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str) -> Choice:
@@ -61,10 +59,13 @@ def choose_bits(graph: Graph, calibrated: Graph, settings: Settings, budget: Bud
         return Loss(drop, sqnr_db(run.expected, scores))
 
     choice = search(graph.name, problem, table, budget, loss_of)
-    rival = uniform_rival(problem, budget, choice)
-    if rival is None or score_distance(run.expected, run.scores(choice.bits)) <= score_distance(run.expected, run.scores(rival)):
+    others = rivals(problem, budget, choice, graph.name)
+    if not others:
         return choice
-    return replace(choice, bits=rival, allocation=pinned(problem, budget, rival, graph.name))
+    nearest = min([choice.bits, *others], key=lambda bits: score_distance(run.expected, run.scores(bits)))
+    if nearest is choice.bits:
+        return choice
+    return replace(choice, bits=nearest, allocation=pinned(problem, budget, nearest, graph.name))
 
 
 @dataclass(frozen=True)
@@ -122,44 +123,6 @@ def sweep(
 
     uniform = {f"w{w}": point(uniform_bits(problem, w)) for w in budget.weight_bits}
     return Curve.of(graph.name, by, [point(chosen_bits(allocation)) for allocation in found], uniform)
-
-
-def uniform_rival(problem: Problem, budget: Budget, choice: Choice) -> dict[str, int] | None:
-    """The most bits for all weights alike within the limits, if the estimate does not say clearly that they lose more.
-
-    None where the choice gives no tensor fewer bits than that: rounding it less cannot do harm, and that samples say so now and
-    then is chance. The estimate adds up what tensors do alone: near one another, only a run can tell.
-    """
-    if budget.goal != "sensitivity" or budget.is_measured:
-        return None
-    for weight_bits in sorted(budget.weight_bits, reverse=True):
-        bits = uniform_bits(problem, weight_bits)
-        totals = total_costs(problem, bits)
-        if all(totals[limit.resource] <= (limit.maximum or 0) for limit in limits_of(budget, problem)):
-            known = float(choice.allocation.totals["sensitivity"])
-            fewer = any(choice.bits[name] < number for name, number in bits.items())
-            return bits if fewer and totals["sensitivity"] <= CLOSE * known else None
-    return None
-
-
-def pinned(problem: Problem, budget: Budget, bits: Mapping[str, int], where: str) -> Allocation:
-    """The allocation that ``bits`` are."""
-    return allocate(
-        problem.variables,
-        problem.unary,
-        problem.pairs,
-        limits_of(budget, problem),
-        pins={name: str(number) for name, number in bits.items()},
-        where=where,
-    )
-
-
-def uniform_bits(problem: Problem, weight_bits: int) -> dict[str, int]:
-    """Every weight with ``weight_bits`` where it has the choice, all else with the most bits."""
-    return {
-        v.name: weight_bits if v.name in problem.weights and str(weight_bits) in v.choices else max(map(int, v.choices))
-        for v in problem.variables
-    }
 
 
 def _samples(graph: Graph, settings: Settings) -> list[Array]:

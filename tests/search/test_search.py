@@ -22,11 +22,12 @@ from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
 from qcompiler.report import sqnr_db
+from qcompiler.search import choose
 from qcompiler.search.budget import size_notes
-from qcompiler.search.choose import CLOSE, pinned, uniform_bits, uniform_rival
 from qcompiler.search.evaluate import score_distance, top1_drop
 from qcompiler.search.pareto import total_costs
 from qcompiler.search.problem import Latencies, formulate, macs
+from qcompiler.search.rivals import CLOSE, TRIED, pinned, rivals, uniform_bits, uniform_rival
 from qcompiler.search.search import Choice, Loss, limits_of, search
 from qcompiler.sensitivity.analyze import sensitivities
 from qcompiler.targets.target import host_refusal, load_target
@@ -358,7 +359,48 @@ def test_uniform_bits_are_tried_where_the_estimate_cannot_tell(calibrated: Any) 
     assert uniform_rival(problem, qc.Budget(size="95%"), more) is None
     assert uniform_rival(problem, qc.Budget(size="95%"), replace(choice, bits=fours)) is None
     assert pinned(problem, budget, fours, "net").totals["weight_bytes"] == total_costs(problem, fours)["weight_bytes"]
-    assert uniform_rival(problem, qc.Budget(accuracy_drop=1.0), choice) is None
+
+
+def test_rivals_fit_differ_and_nowhere_only_have_less(calibrated: Any) -> None:
+    table = sensitivities(calibrated, [samples()[:16]], weight_bits=(8, 4, 2), activation_bits=())
+    problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {})
+    counts = set()
+    for share in (30, 40, 50, 60, 75, 90):
+        budget = qc.Budget(size=f"{share}%", samples=16)
+        choice = search(calibrated.name, problem, table, budget, lambda bits: Loss())
+        others = rivals(problem, budget, choice, "net")
+        counts.add(len(others))
+        assert len(others) <= TRIED + 1
+        for number, bits in enumerate(others):
+            totals = total_costs(problem, bits)
+            assert totals["weight_bytes"] <= problem.at_8_bits["weight_bytes"] * share / 100
+            assert totals["sensitivity"] <= CLOSE * float(choice.allocation.totals["sensitivity"])
+            for known in (choice.bits, *others[:number]):
+                assert any(bits[name] > known[name] for name in bits)
+    assert max(counts) >= TRIED
+    assert rivals(problem, qc.Budget(accuracy_drop=1.0), choice, "net") == []
+    assert rivals(problem, qc.Budget(size="50%", minimize="size", sensitivity=1.0), choice, "net") == []
+    everything = qc.Budget(size="100%")
+    choice = search(calibrated.name, problem, table, everything, lambda bits: Loss())
+    assert set(choice.bits.values()) == {8}
+    assert rivals(problem, everything, choice, "net") == []
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_the_rival_that_is_nearest_when_run_is_taken(monkeypatch: pytest.MonkeyPatch, calibrated: Any, best: int) -> None:
+    run: list[dict[str, int]] = []
+
+    def scores(shipped: Any, bits: Mapping[str, int]) -> Any:
+        run.append(dict(bits))
+        return float(len(run) - 1 != best)
+
+    monkeypatch.setattr(choose._Shipped, "scores", scores)
+    monkeypatch.setattr(choose, "score_distance", lambda expected, found: found)
+    settings, budget = Settings(samples(), quality="fast"), qc.Budget(size="65%", samples=16)
+    found = choose.choose_bits(calibrated, calibrated, settings, budget, load_target("x86-baseline"), "NCHW")
+    assert len(run) == TRIED + 1
+    assert found.bits == run[best]
+    assert {name: int(word) for name, word in found.allocation.choice.items()} == run[best]
 
 
 def test_distances() -> None:
