@@ -29,7 +29,7 @@ from qcompiler.ir.graph import WEIGHTED, Array, Graph
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.report import sqnr_db
 from qcompiler.search.budget import Budget, amount
-from qcompiler.search.evaluate import float_scores, integer_scores, score_distance, top1_drop
+from qcompiler.search.evaluate import clearly_nearer, float_scores, integer_scores, sample_distances, top1_drop
 from qcompiler.search.pareto import Curve, Point, check_sweep, evaluated
 from qcompiler.search.problem import Latencies, Problem, formulate
 from qcompiler.search.rivals import pinned, rivals, uniform_bits
@@ -62,9 +62,12 @@ def choose_bits(graph: Graph, calibrated: Graph, settings: Settings, budget: Bud
     others = rivals(problem, budget, choice, graph.name)
     if not others:
         return choice
-    nearest = min([choice.bits, *others], key=lambda bits: score_distance(run.expected, run.scores(bits)))
-    if nearest is choice.bits:
+    ours = sample_distances(run.expected, run.scores(choice.bits))
+    distances = [sample_distances(run.expected, run.scores(bits)) for bits in others]
+    clear = [number for number, found in enumerate(distances) if clearly_nearer(ours, found)]
+    if not clear:
         return choice
+    nearest = others[min(clear, key=lambda number: distances[number].mean())]
     return replace(choice, bits=nearest, allocation=pinned(problem, budget, nearest, graph.name))
 
 

@@ -1,7 +1,7 @@
 """Which other bits are run beside those that the estimate says are best.
 
 The estimate adds up what tensors do alone. Near one another only a run can tell, so the next best are run as they would ship,
-and the most bits for all weights alike that the limits allow; what is nearest to the float model is taken.
+and the most bits for all weights alike that the limits allow; what is clearly nearer to the float model is taken.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from qcompiler.pipeline import Settings, passes
 from qcompiler.report import sqnr_db
 from qcompiler.search import choose
 from qcompiler.search.budget import size_notes
-from qcompiler.search.evaluate import score_distance, top1_drop
+from qcompiler.search.evaluate import clearly_nearer, sample_distances, score_distance, top1_drop
 from qcompiler.search.pareto import total_costs
 from qcompiler.search.problem import Latencies, formulate, macs
 from qcompiler.search.rivals import CLOSE, TRIED, pinned, rivals, uniform_bits, uniform_rival
@@ -386,21 +386,36 @@ def test_rivals_fit_differ_and_nowhere_only_have_less(calibrated: Any) -> None:
     assert rivals(problem, everything, choice, "net") == []
 
 
-@pytest.mark.parametrize("best", [0, 1, 2])
-def test_the_rival_that_is_nearest_when_run_is_taken(monkeypatch: pytest.MonkeyPatch, calibrated: Any, best: int) -> None:
+@pytest.mark.parametrize(("distances", "best"), [((1.0, 3.0, 2.0), 0), ((3.0, 2.0, 1.0), 2), ((3.0, 1.0, 2.0), 1)])
+def test_the_rival_that_is_nearest_when_run_is_taken(
+    monkeypatch: pytest.MonkeyPatch, calibrated: Any, distances: tuple[float, ...], best: int
+) -> None:
     run: list[dict[str, int]] = []
 
     def scores(shipped: Any, bits: Mapping[str, int]) -> Any:
         run.append(dict(bits))
-        return float(len(run) - 1 != best)
+        return np.full(8, distances[len(run) - 1])
 
     monkeypatch.setattr(choose._Shipped, "scores", scores)
-    monkeypatch.setattr(choose, "score_distance", lambda expected, found: found)
+    monkeypatch.setattr(choose, "sample_distances", lambda expected, found: found)
     settings, budget = Settings(samples(), quality="fast"), qc.Budget(size="65%", samples=16)
     found = choose.choose_bits(calibrated, calibrated, settings, budget, load_target("x86-baseline"), "NCHW")
     assert len(run) == TRIED + 1
     assert found.bits == run[best]
     assert {name: int(word) for name, word in found.allocation.choice.items()} == run[best]
+
+
+def test_nearer_by_chance_is_not_clearly_nearer() -> None:
+    noise = np.random.default_rng(0).normal(size=400)
+    base = 10.0 + np.random.default_rng(1).normal(size=400)
+    assert not clearly_nearer(base, base)
+    assert not clearly_nearer(base, base + 0.2)
+    assert not clearly_nearer(base, base - 0.05 + noise - noise.mean())
+    assert clearly_nearer(base, base - 0.15 + noise - noise.mean())
+    assert clearly_nearer(base, base - 1e-3)
+    one = np.zeros(400)
+    one[7] = 40.0  # a single sample
+    assert not clearly_nearer(base + one, base)
 
 
 def test_distances() -> None:
@@ -411,6 +426,7 @@ def test_distances() -> None:
     assert score_distance(scores, other) == pytest.approx(expected, rel=1e-9)
     assert score_distance(scores, scores + 3.0) == pytest.approx(0.0, abs=1e-12)
     assert score_distance(np.ones((2, 1, 3)), np.full((2, 1, 3), 1.5)) == pytest.approx(0.25)
+    assert sample_distances(np.ones((2, 3, 1)), np.array([[[1], [1], [1]], [[2], [2], [1]]])).tolist() == [0.0, 2 / 3]
 
 
 def test_drops() -> None:
