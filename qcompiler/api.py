@@ -6,7 +6,7 @@ import inspect
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -157,7 +157,8 @@ def export_onnx(model: Any, path: str | Path, example_inputs: Any = None, *, as_
         if not as_float:
             pins = parse_bits(settings.bits)
             passing = _settings(calibration, pins, settings, FirstSamples(), progress, imported)
-            graph, _ = _quantized(graph, passing, settings, load_target(settings.target), lambda *_: progress.advance("passes"))
+            passing, _ = _with_chosen_bits(graph, passing, settings, load_target(settings.target))
+            graph = to_integer(graph, passing, lambda *_: progress.advance("passes"))
         write_onnx(to_onnx(graph, imported.final_activations), Path(path))
     return Path(path)
 
@@ -182,7 +183,7 @@ def pareto(model: Any, example_inputs: Any = None, *, by: str = "size", points: 
         imported, graph, calibration = import_model(model, example_inputs, settings, progress)
         passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
         calibrated = to_calibrated(graph, passing, lambda *_: progress.advance("passes"))
-        return sweep(calibrated, passing, budget, target, settings.input_layout, by, points, settings.tune)
+        return sweep(graph, calibrated, passing, budget, target, settings.input_layout, by, points, settings.tune)
 
 
 def trainable(model: Any, example_inputs: Any = None, **options: Any) -> TrainableModel:
@@ -201,7 +202,8 @@ def trainable(model: Any, example_inputs: Any = None, **options: Any) -> Trainab
         imported, graph, calibration = import_model(model, example_inputs, settings, progress)
         passing = _settings(calibration, parse_bits(settings.bits), settings, FirstSamples(), progress, imported)
         allocated: dict[Stage, Graph] = {}
-        _quantized(graph, passing, settings, load_target(settings.target), lambda _, g: allocated.update({g.stage: g}))
+        passing, _ = _with_chosen_bits(graph, passing, settings, load_target(settings.target))
+        to_integer(graph, passing, lambda _, g: allocated.update({g.stage: g}))
         return TrainableModel(allocated[Stage.ALLOCATED], allocated[Stage.CALIBRATED], passing, imported)
 
 
@@ -285,13 +287,15 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     if dumper:
         dumper.graph("import", graph)
     samples = FirstSamples()
+    settings = _settings(calibration, pins, options, samples, progress, imported)
+    settings, choice = _with_chosen_bits(graph, settings, options, target)
     calibrated: list[Graph] = []
     notes = list(imported.notes)
     seconds: dict[str, float] = {}
     clock = [time.perf_counter()]
 
     def after(name: str, result: Graph) -> None:
-        now = time.perf_counter()  # a search counts as a part of the allocation that follows it
+        now = time.perf_counter()
         seconds[name] = round(seconds.get(name, 0.0) + now - clock[0], 3)
         if result.stage is Stage.CALIBRATED:
             calibrated.append(result)
@@ -302,8 +306,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
         progress.advance("passes")
         clock[0] = time.perf_counter()
 
-    settings = _settings(calibration, pins, options, samples, progress, imported)
-    integer, choice = _quantized(graph, settings, options, target, after)
+    integer = to_integer(graph, settings, after)
     check_bit_pairs(integer, target)
     batches = sorted({options.batch_tile, 1}, reverse=True)
     traces = [trace(integer, target.name, f"batch {batch}", options.input_layout, batch) for batch in batches]
@@ -345,21 +348,22 @@ def _settings(
     )
 
 
-def _quantized(
-    graph: Graph, settings: Settings, options: Options, target: Target, after: Callable[[str, Graph], None]
-) -> tuple[Graph, dict[str, Any] | None]:
-    """The integer graph, with bits that a budget chose where there is one, and what is to be said about the choice."""
+def _with_chosen_bits(
+    graph: Graph, settings: Settings, options: Options, target: Target
+) -> tuple[Settings, dict[str, Any] | None]:
+    """The settings with the bits that a budget chose, where there is one, and what is to be said about the choice."""
     if options.budget is None:
-        return to_integer(graph, settings, after), None
+        return settings, None
     from qcompiler.search.choose import choice_facts, choose_bits
 
     if graph.stage not in (Stage.FLOAT, Stage.CALIBRATED):
         remedy = "give the model itself, or a dump from before allocation"
         raise CompileError("OPTION005", "budget", f"the bits of {graph.name} are chosen already", remedy)
-    calibrated = to_calibrated(graph, settings, after)
-    choice = choose_bits(calibrated, settings, options.budget, target, options.input_layout, options.tune)
-    facts = choice_facts(calibrated, choice, options.budget)
-    return to_integer(calibrated, replace(settings, assignment=choice.bits), after), facts
+    begin = time.perf_counter()
+    calibrated = to_calibrated(graph, settings)
+    choice = choose_bits(graph, calibrated, settings, options.budget, target, options.input_layout, options.tune)
+    facts = choice_facts(calibrated, choice, options.budget, time.perf_counter() - begin)
+    return replace(settings.again(), assignment=choice.bits), facts
 
 
 def check_bit_pairs(graph: Graph, target: Target) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from qcompiler.bits import Bits
@@ -38,10 +38,10 @@ STAGES: Final = (Stage.FLOAT, Stage.CALIBRATED, Stage.ALLOCATED, Stage.INTEGER)
 class Settings:
     """What the passes are told.
 
-    ``assignment``: bits of tensors by name, see ``passes.allocate_bits``. ``samples`` keeps the first calibration samples, for
-    whatever needs more than ranges. ``ranges``: those that a quantized model brings along; its channels are not equalized, its
-    values keep them, and its weights are rounded to the nearest codes, which are those that it had. ``quality``: see
-    ``tuning.round_weights``. ``fewest_bits``: what weights that no pin is about get at least, once their bits are chosen.
+    ``assignment``: bits of tensors by name, see ``passes.allocate_bits``; channels are equalized for them. ``samples`` keeps the
+    first calibration samples, for whatever needs more than ranges. ``ranges``: those that a quantized model brings along; its
+    channels are not equalized, its values keep them, and its weights are rounded to the nearest codes, which are those that it
+    had. ``quality``: see ``tuning.round_weights``. ``fewest_bits``: what weights may get at least that have no bits yet.
     """
 
     calibration: Any = None
@@ -55,10 +55,17 @@ class Settings:
     quality: str = "good"
     fewest_bits: int = 8
 
+    def again(self) -> Settings:
+        """For another run of passes that calibrate: data that was used up by the first is represented by the samples it kept."""
+        if not isinstance(self.calibration, Iterator) or not self.samples.inputs:
+            return self
+        return replace(self, calibration=tuple(self.samples.inputs))
+
 
 def passes(settings: Settings) -> tuple[Pass, ...]:
     """Every pass in its order."""
     calibration, samples = Restartable.of(settings.calibration), settings.samples
+    bits = settings.assignment, settings.fewest_bits
     return (
         DropIdentities(),
         FoldConstants(),
@@ -71,7 +78,7 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         FuseActivations(),
         DecomposeLayers(),
         SimplifyMoves(),
-        *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins, settings.fewest_bits),)),
+        *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins, *bits),)),
         Calibrate(calibration, settings.observer, samples, settings.progress, settings.ranges),
         AllocateBits(settings.pins, settings.assignment),
         RoundWeights("fast" if settings.ranges else settings.quality, samples, calibration, settings.progress),

@@ -5,7 +5,7 @@
 nothing fits. What the numbers mean (bits, bytes, ns) is the caller's.
 """
 
-from qcompiler.allocate.solve import Allocation, allocate, pareto
+from qcompiler.allocate.solve import Allocation, allocate, pareto, ranked
 from qcompiler.allocate.tables import Limit, Variable, Wording
 
-__all__ = ["Allocation", "Limit", "Variable", "Wording", "allocate", "pareto"]
+__all__ = ["Allocation", "Limit", "Variable", "Wording", "allocate", "pareto", "ranked"]

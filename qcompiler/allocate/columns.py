@@ -62,20 +62,25 @@ class Objective:
         return max(terms.value(taken) for terms in self.levels)
 
     def number(self, steps: float) -> float:
-        """What a bound of so many steps is in the user's units, lost steps taken off; -inf stays."""
-        whole = math.floor(steps) - self.error if math.isfinite(steps) else None
-        return -math.inf if whole is None else (self.offset + self.step * whole) / (1 << self.shift)
+        """What a bound of so many steps is in the user's units, lost steps taken off, exact for integers; -inf stays."""
+        units = self._units(steps)
+        return units / (1 << self.shift) if self.shift and units != -math.inf else units
 
     def gap(self, value: int, bound: float) -> float:
         """How far a value is from its bound, relative to the larger one, in the user's units."""
-        return relative_gap((self.offset + self.step * value) / (1 << self.shift), self.number(bound))
+        return relative_gap(self.offset + self.step * value, self._units(bound))
+
+    def _units(self, steps: float) -> float:
+        """A bound of so many steps in units of 2^-shift, lost steps taken off: an integer, or -inf."""
+        return self.offset + self.step * (math.floor(steps) - self.error) if math.isfinite(steps) else -math.inf
 
 
 def relative_gap(value: float, bound: float) -> float:
-    """How far ``value`` is above ``bound``, relative to the larger one; inf without a bound."""
-    if math.isinf(bound):
+    """How far ``value`` is above ``bound``, relative to the larger one; inf without a bound. Of integers it is exact: no double
+    hides that they differ."""
+    if bound == -math.inf:
         return math.inf
-    return max(0.0, value - bound) / (max(abs(value), abs(bound)) or 1.0)
+    return max(0, value - bound) / (max(abs(value), abs(bound)) or 1)
 
 
 @dataclass(frozen=True)

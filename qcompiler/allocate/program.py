@@ -184,6 +184,7 @@ class Program:
         parameters.cut_level = 0
         parameters.cp_model_probing_level = 0
         parameters.symmetry_level = 0
+        parameters.presolve_inclusion_work_limit = 0  # 9.15 says that feasible models with carries are not
         parameters.catch_sigint_signal = False  # Ctrl-C stays Python's
         status = solver.solve(self.solver_model)
         effort.left -= solver.response_proto.deterministic_time

@@ -132,6 +132,39 @@ def pareto(
     return tuple(reversed(found))
 
 
+def ranked(
+    variables: Iterable[Variable],
+    unary_costs: UnaryCosts,
+    pair_costs: PairCosts | None = None,
+    limits: Limits = (),
+    objective: str = "sensitivity",
+    *,
+    count: int,
+    peak_costs: PeakCosts | None = None,
+    ties: Iterable[Iterable[str]] = (),
+    pins: Words | None = None,
+    exclude: Words | None = None,
+    tie_break: str | Sequence[str] = TIE_BREAK,
+    gap: float = 0.0,
+    seed: int = 0,
+    time_limit: float = 5.0,
+    where: str = "allocation",
+) -> tuple[Allocation, ...]:
+    """The best ``count`` assignments, or all where there are fewer, best first; for what only a run can tell apart.
+
+    ``time_limit`` is for each. Otherwise as :func:`allocate`, whose assignment is the first.
+    """
+    problem = _problem(variables, unary_costs, pair_costs, peak_costs, ties, pins, exclude, seed, time_limit, where)
+    kept = problem.tables.checked_limits(limits)
+    found = [_allocate(problem, kept, objective, tie_break, gap)]
+    while len(found) < count:
+        another = _another(problem, kept, objective, tie_break, gap, [allocation.choice for allocation in found])
+        if another is None:
+            break
+        found.append(another)
+    return tuple(found)
+
+
 def _problem(
     variables: Iterable[Variable],
     unary_costs: UnaryCosts,
@@ -157,6 +190,22 @@ def _problem(
 def _allocate(
     problem: Problem, limits: tuple[Limit, ...], objective: str, tie_break: str | Sequence[str], gap: float
 ) -> Allocation:
+    found = _another(problem, limits, objective, tie_break, gap, ())
+    if found is None:
+        text = f"within a time limit of {problem.time_limit:g} s no assignment was found, nor proven that there is none"
+        raise CompileError("ALLOC008", problem.where, text, "raise time_limit, or some limit")
+    return found
+
+
+def _another(
+    problem: Problem,
+    limits: tuple[Limit, ...],
+    objective: str,
+    tie_break: str | Sequence[str],
+    gap: float,
+    known: Sequence[Mapping[str, str]],
+) -> Allocation | None:
+    """The best assignment that is none of ``known``; None if none is found. An error says why there is none at all."""
     solver = solver_name()
     begin = time.perf_counter()
     tables = problem.tables
@@ -167,12 +216,12 @@ def _allocate(
     if space.emptied:
         raise explain(problem, space, limits)
     objectives = [space.objective(name) for name in order]
-    outcome = minimize_in_turn(space.model(limits), objectives, problem.effort(), gap)
-    if outcome.state == "infeasible":
+    model = space.model(limits).within(space.unlike(choice) for choice in known)
+    outcome = minimize_in_turn(model, objectives, problem.effort(), gap)
+    if outcome.state == "infeasible" and not known:
         raise explain(problem, space, limits)
     if not outcome.taken:
-        text = f"within a time limit of {problem.time_limit:g} s no assignment was found, nor proven that there is none"
-        raise CompileError("ALLOC008", problem.where, text, "raise time_limit, or some limit")
+        return None
     choice = space.choice(outcome.taken)
     totals = {name: tables.total(name, choice) for name in sorted(tables.levels)}
     for limit in limits:

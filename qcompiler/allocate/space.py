@@ -7,7 +7,7 @@ does not exceed it: what a user reads off is what is compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -78,6 +78,15 @@ class Space:
         levels, shift = self._amounts(limit.resource, sign)
         bound = _bound(sign * end, shift, self.tables.whole(limit.resource))
         return [self.columns.row(amounts, bound) for amounts in levels]
+
+    def unlike(self, choice: Mapping[str, str]) -> Row | None:
+        """A row that holds for every assignment but ``choice``, the words of all variables."""
+        first = (self.tables.variables[group[0]].name for group in self.members)
+        taken = [
+            next(column for column in columns if self.words[column] == choice[name])
+            for name, columns in zip(first, self.columns.groups, strict=True)
+        ]
+        return self.columns.row(dict.fromkeys(taken, 1), len(taken) - 1)
 
     def choice(self, taken: Iterable[int]) -> list[int]:
         """The index of every variable's choice; ``taken`` has the column of each group."""

@@ -1,7 +1,7 @@
 """The driver above the pipeline: gathers what a search needs, and says what it chose.
 
-It runs the very passes of the pipeline: the graph up to its ranges first, then from allocation on, once for every candidate whose
-accuracy is to be measured.
+It runs the very passes of the pipeline: the graph up to its ranges first, for what is estimated; then all of them again, once for
+every candidate whose accuracy is to be measured, since channels are equalized for the bits of layers, and ranges follow.
 
 Errors: SEARCH002 no samples, SEARCH003 labels that do not fit, BUDGET004 the activations need more memory than they may.
 """
@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from qcompiler.allocate import Allocation, allocate, pareto
+from qcompiler.allocate import pareto
 from qcompiler.backend.lower import plan_steps
 from qcompiler.calibrate import FirstSamples, batches
 from qcompiler.cost.candidates import candidates
@@ -30,9 +30,10 @@ from qcompiler.ir.graph import WEIGHTED, Array, Graph
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.report import sqnr_db
 from qcompiler.search.budget import Budget, amount
-from qcompiler.search.evaluate import float_scores, integer_scores, score_distance, top1_drop
-from qcompiler.search.pareto import Curve, Point, check_sweep, evaluated, total_costs
+from qcompiler.search.evaluate import clearly_nearer, float_scores, integer_scores, sample_distances, top1_drop
+from qcompiler.search.pareto import Curve, Point, check_sweep, evaluated
 from qcompiler.search.problem import Latencies, Problem, formulate
+from qcompiler.search.rivals import pinned, rivals, uniform_bits
 from qcompiler.search.search import RESOURCES, Choice, Loss, chosen_bits, limits_of, search
 from qcompiler.sensitivity.analyze import sensitivities
 from qcompiler.sensitivity.table import SensitivityTable
@@ -41,20 +42,27 @@ from qcompiler.tuning.closed_form import samples_within
 from qcompiler.tuning.round_weights import LIVE_BYTES
 from qcompiler.tuning.single_layers import Rounded, rounded_layers
 
-CLOSE: Final = 4.0
-"""How much more uniform bits may lose by the estimate and still be tried: rounding in closed form changes it by as much."""
 
-
-def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target, input_layout: str, tune: str = "off") -> Choice:
-    """The bits of a calibrated graph within ``budget``; SEARCH002 where there are no samples to judge by.
+def choose_bits(
+    graph: Graph,
+    calibrated: Graph,
+    settings: Settings,
+    budget: Budget,
+    target: Target,
+    input_layout: str,
+    tune: str = "off",
+) -> Choice:
+    """The bits of ``graph`` within ``budget``; ``calibrated``: what it is with its ranges, for the fewest bits that it may get.
 
     ``tune``: which tilings the kernels have whose latencies are measured, see :func:`qcompiler.cost.tile_cache.tiles_for`.
+
+    Raises CompileError SEARCH002 where there are no samples to judge by, BUDGET and ALLOC errors where nothing fits.
     """
-    _check_memory(graph, settings, budget, input_layout)
-    samples = _samples(graph, settings)
-    problem, table = _problem(graph, settings, budget, target, input_layout, tune, budget.latency_ms is not None)
-    inputs, labels = _evaluation(graph, budget, samples)
-    run = _Shipped(graph, settings, inputs)
+    _check_memory(calibrated, settings, budget, input_layout)
+    samples = _samples(calibrated, settings)
+    problem, table = _problem(calibrated, settings, budget, target, input_layout, tune, budget.latency_ms is not None)
+    inputs, labels = _evaluation(calibrated, budget, samples)
+    run = _Shipped(graph, settings.again(), inputs)
 
     def loss_of(bits: Mapping[str, int]) -> Loss:
         scores = run.scores(bits)
@@ -62,15 +70,21 @@ def choose_bits(graph: Graph, settings: Settings, budget: Budget, target: Target
         return Loss(drop, sqnr_db(run.expected, scores))
 
     choice = search(graph.name, problem, table, budget, loss_of)
-    rival = uniform_rival(problem, budget, choice)
-    if rival is None or score_distance(run.expected, run.scores(choice.bits)) <= score_distance(run.expected, run.scores(rival)):
+    others = rivals(problem, budget, choice, graph.name)
+    if not others:
         return choice
-    return replace(choice, bits=rival, allocation=pinned(problem, budget, rival, graph.name))
+    ours = sample_distances(run.expected, run.scores(choice.bits))
+    distances = [sample_distances(run.expected, run.scores(bits)) for bits in others]
+    clear = [number for number, found in enumerate(distances) if clearly_nearer(ours, found)]
+    if not clear:
+        return choice
+    nearest = others[min(clear, key=lambda number: distances[number].mean())]
+    return replace(choice, bits=nearest, allocation=pinned(problem, budget, nearest, graph.name))
 
 
 @dataclass(frozen=True)
 class _Shipped:
-    """Runs a calibrated graph as it would ship with some bits."""
+    """Runs a graph that has no bits yet as it would ship with some."""
 
     graph: Graph
     settings: Settings
@@ -88,6 +102,7 @@ class _Shipped:
 
 def sweep(
     graph: Graph,
+    calibrated: Graph,
     settings: Settings,
     budget: Budget,
     target: Target,
@@ -96,16 +111,16 @@ def sweep(
     points: int,
     tune: str = "off",
 ) -> Curve:
-    """The curve of a calibrated graph from the least ``by`` to the least sensitivity; the solver gives ``points`` at most.
+    """The curve of ``graph`` from the least ``by`` to the least sensitivity; the solver gives ``points`` at most.
 
-    ``tune``: as for :func:`choose_bits`.
+    ``calibrated`` and ``tune``: as for :func:`choose_bits`.
     """
     check_sweep(by, points)
-    _check_memory(graph, settings, budget, input_layout)
-    samples = _samples(graph, settings)
-    problem, _ = _problem(graph, settings, budget, target, input_layout, tune, by == "latency")
-    inputs, _ = _evaluation(graph, budget, samples)
-    run = _Shipped(graph, settings, inputs)
+    _check_memory(calibrated, settings, budget, input_layout)
+    samples = _samples(calibrated, settings)
+    problem, _ = _problem(calibrated, settings, budget, target, input_layout, tune, by == "latency")
+    inputs, _ = _evaluation(calibrated, budget, samples)
+    run = _Shipped(graph, settings.again(), inputs)
     found = pareto(
         problem.variables,
         problem.unary,
@@ -119,48 +134,10 @@ def sweep(
     def point(bits: Mapping[str, int]) -> Point:
         if settings.progress:
             settings.progress.advance("points", 1)
-        return evaluated(graph, problem, bits, run.expected, run.scores(bits))
+        return evaluated(calibrated, problem, bits, run.expected, run.scores(bits))
 
     uniform = {f"w{w}": point(uniform_bits(problem, w)) for w in budget.weight_bits}
     return Curve.of(graph.name, by, [point(chosen_bits(allocation)) for allocation in found], uniform)
-
-
-def uniform_rival(problem: Problem, budget: Budget, choice: Choice) -> dict[str, int] | None:
-    """The most bits for all weights alike within the limits, if the estimate does not say clearly that they lose more.
-
-    None where the choice gives no tensor fewer bits than that: rounding it less cannot do harm, and that samples say so now and
-    then is chance. The estimate adds up what tensors do alone: near one another, only a run can tell.
-    """
-    if budget.goal != "sensitivity" or budget.is_measured:
-        return None
-    for weight_bits in sorted(budget.weight_bits, reverse=True):
-        bits = uniform_bits(problem, weight_bits)
-        totals = total_costs(problem, bits)
-        if all(totals[limit.resource] <= (limit.maximum or 0) for limit in limits_of(budget, problem)):
-            known = float(choice.allocation.totals["sensitivity"])
-            fewer = any(choice.bits[name] < number for name, number in bits.items())
-            return bits if fewer and totals["sensitivity"] <= CLOSE * known else None
-    return None
-
-
-def pinned(problem: Problem, budget: Budget, bits: Mapping[str, int], where: str) -> Allocation:
-    """The allocation that ``bits`` are."""
-    return allocate(
-        problem.variables,
-        problem.unary,
-        problem.pairs,
-        limits_of(budget, problem),
-        pins={name: str(number) for name, number in bits.items()},
-        where=where,
-    )
-
-
-def uniform_bits(problem: Problem, weight_bits: int) -> dict[str, int]:
-    """Every weight with ``weight_bits`` where it has the choice, all else with the most bits."""
-    return {
-        v.name: weight_bits if v.name in problem.weights and str(weight_bits) in v.choices else max(map(int, v.choices))
-        for v in problem.variables
-    }
 
 
 def _samples(graph: Graph, settings: Settings) -> list[Array]:
@@ -241,8 +218,11 @@ def _evaluation(graph: Graph, budget: Budget, samples: list[Array]) -> tuple[lis
     return inputs, labels
 
 
-def choice_facts(graph: Graph, choice: Choice, budget: Budget) -> dict[str, Any]:
-    """What the report says about a search: the limits, the totals, and each layer's score."""
+def choice_facts(graph: Graph, choice: Choice, budget: Budget, seconds: float) -> dict[str, Any]:
+    """What the report says about a search that took ``seconds``: the limits, the totals, and each layer's score.
+
+    ``graph``: the one with ranges.
+    """
     allocation = choice.allocation
     layers = {
         node.origin or node.output.name: {
@@ -262,6 +242,6 @@ def choice_facts(graph: Graph, choice: Choice, budget: Budget) -> dict[str, Any]
         "solver": allocation.solver,
         "measured drop %": choice.loss.drop,
         "measured SQNR dB": choice.loss.sqnr_db,
-        "seconds": {"sensitivity": choice.table.seconds, "solver": allocation.seconds},
+        "seconds": {"sensitivity": choice.table.seconds, "solver": allocation.seconds, "all": round(seconds, 3)},
         "layers": layers,
     }

@@ -12,10 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.allocate import Allocation, Limit, allocate, pareto, program, search
+from qcompiler.allocate import Allocation, Limit, Variable, allocate, pareto, program, ranked, search
 from qcompiler.errors import CompileError
 
-from .brute_force import SMALL, Problem, assignments, brute_force, cells, found_or_error, problems, resources, total
+from .brute_force import (
+    SMALL,
+    WORDS,
+    Problem,
+    assignments,
+    brute_force,
+    cells,
+    found_or_error,
+    order,
+    problems,
+    resources,
+    total,
+)
 
 
 @contextmanager
@@ -47,6 +59,40 @@ def test_equal_to_brute_force(small: bool, problem: Problem) -> None:
     assert found.totals == {r: total(problem, r, found.choice) for r in resources(problem)}
 
 
+def test_one_unit_beside_two_to_the_54th() -> None:
+    """The total is odd, so no double is equal to it: found at random, where the bound below it was taken for the total."""
+    scores = {"v0": [0, 0, 0], "v1": [0], "v2": [0], "v3": [0, 0, 0], "v4": [0, 1273969, -195808679450891]}
+    total = 18014398509481013
+    variables = [Variable(name, WORDS[: len(cells)]) for name, cells in scores.items()]
+    with small_steps(True):
+        found = allocate(
+            variables,
+            {"sensitivity": scores},
+            {"sensitivity": {("v0", "v2"): [[total], [None], [None]]}},
+            [Limit("sensitivity", maximum=total), Limit("sensitivity", minimum=total)],
+            pins={"v0": "8"},
+        )
+    assert (found.status, found.objective, found.bound, found.gap) == ("optimal", total, total, 0.0)
+
+
+def test_what_presolve_took_for_infeasible() -> None:
+    """A peak of more than 64 bits beside a limit on floats: found at random, where CP-SAT denied that there is a solution."""
+    words = {"v2": ("8", "4"), "v0": ("8", "4", "2"), "v3": ("8",), "v1": ("2", "8", "4"), "v4": ("8",)}
+    unary = {"v0": [-0.3, 0.0, 0.0], "v1": [0.0, 0.0, 0.0], "v2": [0.7, -0.4], "v3": [0.0], "v4": [0.0]}
+    pairs = {("v1", "v4"): [[None], [-0.5], [0.3]], ("v2", "v1"): [[-0.6, 0.2, 0.0], [0.0, 0.0, -0.3]]}
+    problem: Problem = {
+        "variables": [Variable(name, choices) for name, choices in words.items()],
+        "unary_costs": {"sensitivity": unary},
+        "pair_costs": {"sensitivity": pairs},
+        "peak_costs": {"peak": [{"v0": [0, 0, 5347996391899137], "v1": [0, 0, -85898000089601998849], "v2": [0, 1]}]},
+        "limits": [Limit("peak", maximum=0), Limit("sensitivity", maximum=-0.15000000000000002)],
+    }
+    found, expected = found_or_error(problem), brute_force(problem)
+    assert isinstance(found, Allocation), found
+    assert expected is not None
+    assert (found.choice, found.status) == (expected[0], "optimal")
+
+
 @pytest.mark.parametrize("small", [False, True])
 @settings(max_examples=100, deadline=None)
 @given(problem=problems(SMALL))
@@ -57,6 +103,19 @@ def test_equals_are_told_apart(small: bool, problem: Problem) -> None:
     assert (expected is None) == isinstance(found, CompileError)
     if expected is not None and isinstance(found, Allocation):
         assert found.choice == expected[0]
+
+
+@pytest.mark.parametrize("small", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(SMALL))
+def test_ranked_is_the_order_of_all(small: bool, problem: Problem) -> None:
+    expected = sorted(assignments(problem), key=lambda found: order(problem, *found))
+    if not expected:
+        return
+    with small_steps(small):
+        found = ranked(**problem, count=5)
+    assert [allocation.choice for allocation in found] == [choice for choice, _ in expected[:5]]
+    assert {allocation.status for allocation in found} == {"optimal"}
 
 
 @settings(max_examples=40, deadline=None)

@@ -75,6 +75,22 @@ def test_numbers_of_any_size(scale: float) -> None:
         assert allocate(**problem).totals["bytes"] == limit
 
 
+@pytest.mark.parametrize("offset", [2**54 + 1, -(2**80), 2**200])
+def test_an_offset_changes_nothing(offset: int) -> None:
+    """No double tells small numbers beside large ones apart: what they hide is minimized all the same."""
+    draw = random.Random(3)
+    variables = [Variable(f"v{i:03}", ("8", "4", "2")) for i in range(200)]
+    names = [v.name for v in variables]
+    scores = {name: [0, draw.randrange(1, 10**6), draw.randrange(10**6, 10**7)] for name in names}
+    size = {name: [4 * b, 2 * b, b] for name, b in ((name, draw.randrange(1, 10**5)) for name in names)}
+    limit = sum(cells[0] for cells in size.values()) * 5 // 8
+    plain = allocate(variables, {"sensitivity": scores, "weight_bytes": size}, limits={"weight_bytes": limit})
+    scores["v000"] = [offset + score for score in scores["v000"]]
+    found = allocate(variables, {"sensitivity": scores, "weight_bytes": size}, limits={"weight_bytes": limit})
+    assert (plain.status, found.status, found.choice) == ("optimal", "optimal", plain.choice)
+    assert (found.objective, found.bound) == (plain.objective + offset, plain.objective + offset)
+
+
 def test_small_floats_beside_large_ones() -> None:
     """A tie in the large numbers is decided by those that are 2^-100 of them."""
     variables = [Variable(name, ("8", "4")) for name in "abc"]

@@ -119,6 +119,17 @@ def test_what_a_budget_may_give_decides() -> None:
     assert found["8"] != found["4"]
 
 
+def test_bits_that_are_chosen_count_as_pinned_ones_do() -> None:
+    graph = prepared(network(False))
+    reader = next(node for node in reversed(graph.nodes) if node.op == "conv2d")
+    two = equalized(graph, pins={reader.origin: Bits(weight=2)})
+    (weight,) = (node.inputs[1] for node in two.nodes if node.output.name == reader.output.name)
+    assert two != equalized(graph)
+    assert equalized(graph, assignment={weight: 2}) == equalized(graph, assignment={weight: 2}, fewest=4) == two
+    assert equalized(graph, assignment={weight: 8}, fewest=2) == equalized(graph)
+    assert equalized(graph, assignment={weight: 8}, pins={reader.origin: Bits(weight=2)}) == two
+
+
 def test_dumps_around_it_give_the_same_integers(tmp_path: Path) -> None:
     graph = load_graph(network(False), (torch.from_numpy(DATA[:1]),)).graph
     steps: list[Graph] = []

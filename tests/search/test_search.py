@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import qcompiler as qc
 from qcompiler.api import load_graph
@@ -21,11 +22,12 @@ from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
 from qcompiler.report import sqnr_db
+from qcompiler.search import choose
 from qcompiler.search.budget import size_notes
-from qcompiler.search.choose import CLOSE, pinned, uniform_bits, uniform_rival
-from qcompiler.search.evaluate import score_distance, top1_drop
+from qcompiler.search.evaluate import clearly_nearer, sample_distances, score_distance, top1_drop
 from qcompiler.search.pareto import total_costs
 from qcompiler.search.problem import Latencies, formulate, macs
+from qcompiler.search.rivals import CLOSE, TRIED, pinned, rivals, uniform_bits, uniform_rival
 from qcompiler.search.search import Choice, Loss, limits_of, search
 from qcompiler.sensitivity.analyze import sensitivities
 from qcompiler.targets.target import host_refusal, load_target
@@ -166,6 +168,39 @@ def test_a_floor_on_the_sqnr_of_a_real_compilation() -> None:
     assert sqnr_db(expected, library(samples())) == pytest.approx(facts["measured SQNR dB"], abs=0.05)
     assert 25.0 <= facts["measured SQNR dB"] < 40.0
     assert facts["totals"]["weight_bytes"] < 1488 / 2
+
+
+class Unequal(nn.Module):
+    """The channels between two layers have ranges from 1 to 30: how far they are equalized depends on the second one's bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 24, 1), nn.Linear(24, 5)
+        with torch.no_grad():
+            self.first.weight.mul_(torch.logspace(0, 1.5, 16).reshape(-1, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+        return y
+
+
+@pytest.mark.parametrize("quality", ["fast", "good"])
+def test_chosen_bits_give_what_the_same_bits_pinned_give(tmp_path: Path, quality: str) -> None:
+    torch.manual_seed(0)
+    model = Unequal().eval()
+    given: dict[str, Any] = {"target": "x86-baseline", "progress": False, "quality": quality, "name": "net"}
+    budget = qc.Budget(size="80%", samples=16, metric="mse")
+    batches = (samples()[start : start + 16] for start in range(0, 96, 16))
+    once = qc.build(model, calibration=batches, budget=budget, out=tmp_path / "once", **given)
+    again = qc.build(model, calibration=samples(), budget=budget, out=tmp_path / "again", dump_ir=tmp_path / "dumps", **given)
+    bits = {row.layer: qc.Bits(weight=row.weight_bits) for row in again.report().layers if row.weight_bits}
+    assert len({b.weight for b in bits.values()}) == 2
+    pinned = qc.build(model, calibration=samples(), bits=bits, out=tmp_path / "pinned", dump_ir=tmp_path / "other", **given)
+    for artifact in (once, again):
+        assert (artifact.folder / "net.o").read_bytes() == (pinned.folder / "net.o").read_bytes()
+    assert [path.name for path in sorted((tmp_path / "dumps").glob("*"))] == [
+        path.name for path in sorted((tmp_path / "other").glob("*"))
+    ]
 
 
 def test_activations_that_need_more_memory_than_there_is() -> None:
@@ -324,7 +359,63 @@ def test_uniform_bits_are_tried_where_the_estimate_cannot_tell(calibrated: Any) 
     assert uniform_rival(problem, qc.Budget(size="95%"), more) is None
     assert uniform_rival(problem, qc.Budget(size="95%"), replace(choice, bits=fours)) is None
     assert pinned(problem, budget, fours, "net").totals["weight_bytes"] == total_costs(problem, fours)["weight_bytes"]
-    assert uniform_rival(problem, qc.Budget(accuracy_drop=1.0), choice) is None
+
+
+def test_rivals_fit_differ_and_nowhere_only_have_less(calibrated: Any) -> None:
+    table = sensitivities(calibrated, [samples()[:16]], weight_bits=(8, 4, 2), activation_bits=())
+    problem = formulate(calibrated, table, (8, 4, 2), (8,), PAIRS, {})
+    counts = set()
+    for share in (30, 40, 50, 60, 75, 90):
+        budget = qc.Budget(size=f"{share}%", samples=16)
+        choice = search(calibrated.name, problem, table, budget, lambda bits: Loss())
+        others = rivals(problem, budget, choice, "net")
+        counts.add(len(others))
+        assert len(others) <= TRIED + 1
+        for number, bits in enumerate(others):
+            totals = total_costs(problem, bits)
+            assert totals["weight_bytes"] <= problem.at_8_bits["weight_bytes"] * share / 100
+            assert totals["sensitivity"] <= CLOSE * float(choice.allocation.totals["sensitivity"])
+            for known in (choice.bits, *others[:number]):
+                assert any(bits[name] > known[name] for name in bits)
+    assert max(counts) >= TRIED
+    assert rivals(problem, qc.Budget(accuracy_drop=1.0), choice, "net") == []
+    assert rivals(problem, qc.Budget(size="50%", minimize="size", sensitivity=1.0), choice, "net") == []
+    everything = qc.Budget(size="100%")
+    choice = search(calibrated.name, problem, table, everything, lambda bits: Loss())
+    assert set(choice.bits.values()) == {8}
+    assert rivals(problem, everything, choice, "net") == []
+
+
+@pytest.mark.parametrize(("distances", "best"), [((1.0, 3.0, 2.0), 0), ((3.0, 2.0, 1.0), 2), ((3.0, 1.0, 2.0), 1)])
+def test_the_rival_that_is_nearest_when_run_is_taken(
+    monkeypatch: pytest.MonkeyPatch, calibrated: Any, distances: tuple[float, ...], best: int
+) -> None:
+    run: list[dict[str, int]] = []
+
+    def scores(shipped: Any, bits: Mapping[str, int]) -> Any:
+        run.append(dict(bits))
+        return np.full(8, distances[len(run) - 1])
+
+    monkeypatch.setattr(choose._Shipped, "scores", scores)
+    monkeypatch.setattr(choose, "sample_distances", lambda expected, found: found)
+    settings, budget = Settings(samples(), quality="fast"), qc.Budget(size="65%", samples=16)
+    found = choose.choose_bits(calibrated, calibrated, settings, budget, load_target("x86-baseline"), "NCHW")
+    assert len(run) == TRIED + 1
+    assert found.bits == run[best]
+    assert {name: int(word) for name, word in found.allocation.choice.items()} == run[best]
+
+
+def test_nearer_by_chance_is_not_clearly_nearer() -> None:
+    noise = np.random.default_rng(0).normal(size=400)
+    base = 10.0 + np.random.default_rng(1).normal(size=400)
+    assert not clearly_nearer(base, base)
+    assert not clearly_nearer(base, base + 0.2)
+    assert not clearly_nearer(base, base - 0.05 + noise - noise.mean())
+    assert clearly_nearer(base, base - 0.15 + noise - noise.mean())
+    assert clearly_nearer(base, base - 1e-3)
+    one = np.zeros(400)
+    one[7] = 40.0  # a single sample
+    assert not clearly_nearer(base + one, base)
 
 
 def test_distances() -> None:
@@ -335,6 +426,7 @@ def test_distances() -> None:
     assert score_distance(scores, other) == pytest.approx(expected, rel=1e-9)
     assert score_distance(scores, scores + 3.0) == pytest.approx(0.0, abs=1e-12)
     assert score_distance(np.ones((2, 1, 3)), np.full((2, 1, 3), 1.5)) == pytest.approx(0.25)
+    assert sample_distances(np.ones((2, 3, 1)), np.array([[[1], [1], [1]], [[2], [2], [1]]])).tolist() == [0.0, 2 / 3]
 
 
 def test_drops() -> None:
