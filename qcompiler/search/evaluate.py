@@ -95,11 +95,11 @@ def sample_distances(expected: Array, found: Array) -> Array:
     expected, found = expected.astype(np.float64), found.astype(np.float64)
     if expected.ndim != 2 or expected.shape[1] < 2:
         squares = np.square(found - expected).reshape(len(expected), -1).sum(1)
-        result: Array = squares * (len(expected) / max(np.square(expected).sum(), 1e-300))
-        return result
-    p, q = _log_softmax(expected), _log_softmax(found)
-    result = (np.exp(p) * (p - q)).sum(1)
-    return result
+        distances: Array = squares * (len(expected) / max(np.square(expected).sum(), 1e-300))
+    else:
+        p, q = _log_softmax(expected), _log_softmax(found)
+        distances = (np.exp(p) * (p - q)).sum(1)
+    return distances
 
 
 def clearly_nearer(distances: Array, other: Array) -> bool:
