@@ -93,12 +93,14 @@ def score_distance(expected: Array, found: Array) -> float:
 def sample_distances(expected: Array, found: Array) -> Array:
     """What :func:`score_distance` is the mean of, float64[N]."""
     expected, found = expected.astype(np.float64), found.astype(np.float64)
+    distances: Array
     if expected.ndim != 2 or expected.shape[1] < 2:
-        squares: Array = np.square(found - expected).reshape(len(expected), -1).sum(1)
-        return squares * (len(expected) / max(np.square(expected).sum(), 1e-300))
-    p, q = _log_softmax(expected), _log_softmax(found)
-    result: Array = (np.exp(p) * (p - q)).sum(1)
-    return result
+        squares = np.square(found - expected).reshape(len(expected), -1).sum(1)
+        distances = squares * (len(expected) / max(np.square(expected).sum(), 1e-300))
+    else:
+        p, q = _log_softmax(expected), _log_softmax(found)
+        distances = (np.exp(p) * (p - q)).sum(1)
+    return distances
 
 
 def clearly_nearer(distances: Array, other: Array) -> bool:
