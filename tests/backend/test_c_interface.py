@@ -149,8 +149,13 @@ HAMMER = r"""
 #include <stdlib.h>
 #include "net.h"
 
+enum { LARGEST = (1 << 20) - 1 }; /* count of a job that threads share */
+
 static int32_t counts[64];
+static unsigned char seen[LARGEST + 3];
 static qc_tiny_pool *pool;
+
+static void see(void *data, int32_t index) { ((unsigned char *)data)[index] += 1; }
 
 static void nested(void *data, int32_t index) { ((int32_t *)data)[index] += 1; }
 
@@ -186,6 +191,13 @@ int main(void)
             return 2;
         for (i = 0; i < 500; ++i)
             qc_tiny_pool_parallel_for(pool, add, counts, 1 + i % 64);
+        for (i = LARGEST; round == 0 && i <= LARGEST + 3; i += 3) {
+            int32_t j;
+            qc_tiny_pool_parallel_for(pool, see, seen, i);
+            for (j = 0; j < i; ++j)
+                if (seen[j] != (i == LARGEST || j >= LARGEST ? 1 : 2))
+                    return 5;
+        }
         if (round % 4 == 1)
             pthread_join(thread, NULL);
         qc_tiny_pool_destroy(pool);
