@@ -36,6 +36,8 @@ from qcompiler.passes.prove_overflow import code_range, weight_rows
 
 LARGEST_PRE_SHIFT: Final = 24
 LARGEST_SHIFT: Final = 30
+_LARGEST_SHORT_PRE_SHIFT: Final = 16
+"""Beyond it the bounds of 16 bits would not fit 32."""
 _ROOM: Final = float(I32.maximum)
 
 
@@ -106,19 +108,25 @@ def _forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
     return _Forms(shift, multiplier, reduced, np.where(fits, deviation, np.inf))
 
 
-def short(factor: Array, lower: Array, upper: Array, safe: Array, zero: int) -> Narrow | None:
-    """The form whose products are of 16 bits and whose codes are 0 to 255; None where there is none.
+def short(factor: Array, lower: Array, upper: Array, safe: Array, zero: int, limits: tuple[int, int]) -> Narrow | None:
+    """The form whose factors have 16 bits; None where there is none, as for other codes than 0 to 255.
 
-    Arguments as of :func:`narrowed`.
+    Arguments as of :func:`saturated`.
     """
+    if limits != (0, 255):
+        return None
     size, limit = np.maximum(np.abs(lower), np.abs(upper)), arith.SHORT_LIMIT
     for shift in arith.SHORT_SHIFTS:
         forms = _forms(factor, size, safe, shift)
-        fits = (forms.multiplier < limit) & (forms.reduced < limit) & (np.arange(len(forms.deviation))[:, None] <= 16)
+        fits = (
+            (forms.multiplier < limit)
+            & (forms.reduced < limit)
+            & (np.arange(len(forms.deviation))[:, None] <= _LARGEST_SHORT_PRE_SHIFT)
+        )
         form = replace(forms, deviation=np.where(fits, forms.deviation, np.inf)).best(lower, upper)
         if form is None or form.deviation >= arith.MAXIMUM_DEVIATION:
             continue
-        constants, tail = (form.multiplier, form.pre_shift), (form.shift, zero, 0, 255)
+        constants, tail = (form.multiplier, form.pre_shift), (form.shift, zero, *limits)
         bounds = arith.saturation_bounds(*constants, *arith.short_bounds(form.pre_shift), *tail)
         if arith.is_short(*constants, *bounds, *tail):
             return replace(form, lower=bounds[0] - form.half, upper=bounds[1] - form.half)
@@ -227,7 +235,7 @@ class NarrowRequantization:
         safe = arith.largest_partial_sum(*rows)
         if node.op == "requantize_add":
             return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)), abs(zero))
-        form = short(factor, lower, upper, safe, zero) if not dtype.signed and (lo, hi) == (0, 255) else None
-        if form is None and not dtype.signed:
-            form = saturated(factor, lower, upper, safe, zero, (lo, hi))
-        return form or narrowed(factor, lower, upper, safe)
+        arguments = (factor, lower, upper, safe)
+        if dtype.signed:
+            return narrowed(*arguments)
+        return short(*arguments, zero, (lo, hi)) or saturated(*arguments, zero, (lo, hi)) or narrowed(*arguments)

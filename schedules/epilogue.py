@@ -7,16 +7,14 @@ with one value per stored output channel, the scalars, and the other operand of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from tvm import te
 
 from qcompiler import arith
 from qcompiler.backend import short_form
-from qcompiler.backend.kernel import SCALARS, Epilogue, Scalar
+from qcompiler.backend.kernel import CHANNEL_ARGUMENTS, SCALARS, Epilogue, Scalar
 from qcompiler.backend.tir import TIR
-
-_CHANNELS: Final = ("bias", "multiplier", "pre_shift", "lower", "upper")
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def epilogue_placeholders(epilogue: Epilogue, shape: tuple[int, ...]) -> Epilogu
 
     return EpilogueArguments(
         residual=te.placeholder(shape, epilogue.residual, name="residual") if epilogue.residual else None,
-        **{name: per_channel(name) if name in epilogue.channel_arguments else None for name in _CHANNELS},
+        **{name: per_channel(name) if name in epilogue.channel_arguments else None for name in CHANNEL_ARGUMENTS},
         scalars=te.placeholder((SCALARS,), "int32", name="scalars"),
     )
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import qcompiler as qc
+from examples.benchmarks.cases import MODELS
 from examples.benchmarks.kernels import integer_graph
 from examples.benchmarks.latency_prediction import in_turns
 from examples.benchmarks.machine import environment
@@ -32,17 +33,6 @@ from qcompiler.cost.tile_cache import read_tiles, tiles_for, write_tiles
 from qcompiler.cost.trace import trace
 from qcompiler.ir.graph import Graph
 from qcompiler.targets.target import Target, load_target
-
-MODELS: Final = (
-    "resnet50",
-    "resnet18",
-    "mobilenet-v2",
-    "efficientnet-lite0",
-    "resnet20-torch",
-    "resnet8",
-    "dscnn",
-    "squeezenet",
-)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from qcompiler import arith
-from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Scalar
+from qcompiler.backend.kernel import CHANNEL_ARGUMENTS, ConvolutionSpec, Epilogue, Scalar
 from qcompiler.backend.lowering import Lowering, output_scalars
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Node
@@ -51,7 +51,7 @@ def convolution(lowering: Lowering, node: Node) -> None:
         scalars[Scalar.RESIDUAL_ZERO] = zero_of(other)
         scalars[Scalar.RESIDUAL_MULTIPLIER] = node["other_multiplier"]
     data = [lowering.graph.constant[name].data for name in node.inputs[1 : len(node.inputs) - residual]]
-    per_channel = dict(zip(("multiplier", "pre_shift", "lower", "upper"), data, strict=False))
+    per_channel = dict(zip(CHANNEL_ARGUMENTS[1:], data, strict=False))
     if short:
         per_channel = {"multiplier": arith.short_word(per_channel["multiplier"], per_channel["pre_shift"])}
     more = {name: lowering.channel_constant(values) for name, values in per_channel.items()}

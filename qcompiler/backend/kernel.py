@@ -39,6 +39,9 @@ class Scalar(IntEnum):
     X_MULTIPLIER = 7
 
 
+CHANNEL_ARGUMENTS: Final = ("bias", "multiplier", "pre_shift", "lower", "upper")
+
+
 @dataclass(frozen=True)
 class Epilogue:
     """How int32 accumulators become output codes.
@@ -59,7 +62,7 @@ class Epilogue:
     @property
     def channel_arguments(self) -> tuple[str, ...]:
         """The arguments with one int32 for each stored channel, in order."""
-        return ("bias", "multiplier", *(("pre_shift", "lower", "upper") if self.narrow and not self.short else ()))
+        return CHANNEL_ARGUMENTS if self.narrow and not self.short else CHANNEL_ARGUMENTS[:2]
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def expand(body: Any, target: Any) -> Any:
         flag = _scalar(pre_shifted)
         shifted = isinstance(flag, tirx.IntImm) and int(flag) != 0
         rest = _Rest(_scalar(shift), _scalar(zero))
-        if lanes_of(accumulator) % _GROUP or None in (rest.shift, rest.zero):
+        if lanes_of(accumulator) % _GROUP or rest.shift is None or rest.zero is None:
             first = _first_shift(word) if shifted else None
             return [converted(arith.requantize_short(accumulator, _multiplier(word), first, shift, zero, TIR), "uint8")]
         found: list[Any] = form.convert(_Sums(accumulator, word, shifted), rest)

@@ -203,7 +203,7 @@ def _aligned_stack() -> list[Any]:
     """Statements that align the function's stack to whole vectors, so that those which LLVM keeps there do not cross cache lines.
 
     LLVM does it only for a buffer of vectors that has to be in memory, as one that is prefetched: without, the caller's
-    alignment to 16 bytes decides, and layers of few input channels took up to 16 % longer where it was unlucky.
+    alignment to 16 bytes decides, and layers of few input channels took up to a fifth longer where it was unlucky.
     """
     buffer = tirx.decl_buffer((1,), "int32x16", name="aligned", scope="local")
     address = tirx.address_of(tirx.BufferLoad(buffer, [0]))

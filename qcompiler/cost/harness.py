@@ -39,7 +39,7 @@ _FILLS: Final[Mapping[str, int]] = {
 
 _SCALARS: Final[Mapping[Scalar, int]] = {
     Scalar.X_ZERO: 128,
-    Scalar.SHIFT: 16,
+    Scalar.SHIFT: 20,
     Scalar.Y_ZERO: 128,
     Scalar.LO: 0,
     Scalar.HI: 255,

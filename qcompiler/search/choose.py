@@ -58,11 +58,8 @@ def choose_bits(
 
     Raises CompileError SEARCH002 where there are no samples to judge by, BUDGET and ALLOC errors where nothing fits.
     """
-    _check_memory(calibrated, settings, budget, input_layout)
-    samples = _samples(calibrated, settings)
-    problem, table = _problem(calibrated, settings, budget, target, input_layout, tune, budget.latency_ms is not None)
-    inputs, labels = _evaluation(calibrated, budget, samples)
-    run = _Shipped(graph, settings.again(), inputs)
+    measured = budget.latency_ms is not None
+    problem, table, run, labels = _prepared(graph, calibrated, settings, budget, target, input_layout, tune, measured)
 
     def loss_of(bits: Mapping[str, int]) -> Loss:
         scores = run.scores(bits)
@@ -116,11 +113,7 @@ def sweep(
     ``calibrated`` and ``tune``: as for :func:`choose_bits`.
     """
     check_sweep(by, points)
-    _check_memory(calibrated, settings, budget, input_layout)
-    samples = _samples(calibrated, settings)
-    problem, _ = _problem(calibrated, settings, budget, target, input_layout, tune, by == "latency")
-    inputs, _ = _evaluation(calibrated, budget, samples)
-    run = _Shipped(graph, settings.again(), inputs)
+    problem, _, run, _ = _prepared(graph, calibrated, settings, budget, target, input_layout, tune, by == "latency")
     found = pareto(
         problem.variables,
         problem.unary,
@@ -138,6 +131,24 @@ def sweep(
 
     uniform = {f"w{w}": point(uniform_bits(problem, w)) for w in budget.weight_bits}
     return Curve.of(graph.name, by, [point(chosen_bits(allocation)) for allocation in found], uniform)
+
+
+def _prepared(
+    graph: Graph,
+    calibrated: Graph,
+    settings: Settings,
+    budget: Budget,
+    target: Target,
+    input_layout: str,
+    tune: str,
+    measured: bool,
+) -> tuple[Problem, SensitivityTable, _Shipped, Array | None]:
+    """The problem and the table behind it, ``graph`` to run on the samples that bits are judged by, and their labels, if any."""
+    _check_memory(calibrated, settings, budget, input_layout)
+    samples = _samples(calibrated, settings)
+    problem, table = _problem(calibrated, settings, budget, target, input_layout, tune, measured)
+    inputs, labels = _evaluation(calibrated, budget, samples)
+    return problem, table, _Shipped(graph, settings.again(), inputs), labels
 
 
 def _samples(graph: Graph, settings: Settings) -> list[Array]:
