@@ -82,7 +82,8 @@ class _Correction:
         self.fixed = {c.name: torch.from_numpy(c.data.copy()) for c in graph.constants}
         for value, x in zip(graph.inputs, samples, strict=True):
             self.exact[value.name] = [torch.from_numpy(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
-            self.rounded[value.name] = _rounded(self.exact[value.name], codes.get(value.name))
+            self.rounded[value.name] = list(self.exact[value.name])
+            _round(self.rounded[value.name], codes.get(value.name))
         last = last_reads(graph)
         for index, node in enumerate(graph.nodes):
             name = node.output.name
@@ -92,7 +93,7 @@ class _Correction:
                 self.exact[name] = self._outputs(node, self.exact)
                 self.rounded[name] = self._outputs(node, self.rounded)
             if not stays_accumulator(graph, node):
-                self.rounded[name] = _rounded(self.rounded[name], codes.get(name))
+                _round(self.rounded[name], codes.get(name))
             nodes.append(node)
             for read in node.inputs:
                 if last.get(read, index) <= index:
@@ -164,5 +165,7 @@ def mean_difference(exact: Iterable[torch.Tensor], rounded: Iterable[torch.Tenso
     return shrunk
 
 
-def _rounded(parts: list[torch.Tensor], codes: Codes | None) -> list[torch.Tensor]:
-    return parts if codes is None else [codes.rounded(part) for part in parts]
+def _round(parts: list[torch.Tensor], codes: Codes | None) -> None:
+    """Each part gives way to what it is in codes: all values once more would be the most memory that a compilation needs."""
+    for place, part in enumerate(parts):
+        parts[place] = part if codes is None else codes.rounded(part)
