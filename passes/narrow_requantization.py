@@ -5,13 +5,15 @@ shifted right by p (rounded), and multiplied within int32. p, A, B and the multi
 node's. With the real factor r of a channel and T = max(|A|, |B|), p is the one with the least deviation
 ``r * 2^p / 2  [p > 0]  +  T * |m' / 2^(p + s') - r|``. The choice depends on the graph alone, so all targets agree.
 
-Without a residual and where codes are 0 to 255, s' is 21 or a little less, such that for every channel m' < 2^15 and what lies
-between A and B fits 16 bits once it is shifted: A and B are where the code saturates, or 16 bits do, and kernels multiply int16.
+Where codes are 0 to 255, s' is 21 or a little less, such that for every channel m' < 2^15 and what lies between A and B fits 16
+bits once it is shifted: A and B are where the code saturates, or 16 bits do, and kernels multiply int16. So it is for another
+operand's codes of 0 to 255: its multiplier is 2^7 times one below 2^15, and kernels multiply that by 2^7 times the code. What
+this multiplier misses adds to the deviation.
 
-Else, where no step of the sums skips codes, s' is 24, and A and B are the first and the last sum of the codes
-at which the output saturates, or what the sums reach: the code is the uppermost byte of the product, whose other digits kernels
-may lose, and nothing is clamped any more. p is 0 for all channels where that deviates by at most a hundredth: then kernels leave
-the first shift out.
+Else, without another operand and where no step of the sums skips codes, s' is 24, and A and B are the first and the last sum of
+the codes at which the output saturates, or what the sums reach: the code is the uppermost byte of the product, whose other digits
+kernels may lose, and nothing is clamped any more. p is 0 for all channels where that deviates by at most a hundredth: then
+kernels leave the first shift out.
 
 The rounding term of the first shift, ``1 << (p - 1)``, is added to the layer's bias and to A and B at compile time.
 
@@ -90,11 +92,28 @@ class _Forms:
         multiplier = self.multiplier[best, columns].astype(np.int64)
         return Narrow(multiplier, best, lower, upper, other_multiplier, self.shift, worst)
 
-    def best(self, lower: Array, upper: Array) -> Narrow | None:
+    def best(self, lower: Array, upper: Array, other_multiplier: int = 0) -> Narrow | None:
         """Without first shifts where that deviates little, else with those that deviate least."""
         simple = self.deviation[0].max(initial=0.0) <= arith.MAXIMUM_DEVIATION / 2
         shifts = np.zeros(len(lower), dtype=np.int64) if simple else self.deviation.argmin(axis=0)
-        return self.chosen(shifts, lower, upper)
+        return self.chosen(shifts, lower, upper, other_multiplier)
+
+
+@dataclass(frozen=True)
+class _Other:
+    """The other operand of an addition: its real factor, largest magnitude and multiplier; ``zero`` of the result."""
+
+    factor: float
+    size: int
+    multiplier: int
+    zero: int
+
+    def added(self, forms: _Forms) -> _Forms:
+        """``forms`` with what this deviates, infinitely where the total overflows."""
+        constant = self.size * self.multiplier + (1 << (forms.shift - 1)) + (self.zero << forms.shift)
+        deviation = forms.deviation + self.size * abs(self.multiplier / (1 << forms.shift) - self.factor)
+        fits = forms.reduced * forms.multiplier + constant <= _ROOM
+        return replace(forms, deviation=np.where(fits, deviation, np.inf))
 
 
 def _forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
@@ -108,6 +127,14 @@ def _forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
     return _Forms(shift, multiplier, reduced, np.where(fits, deviation, np.inf))
 
 
+def _short_forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
+    """Those of :func:`_forms` whose factors have 16 bits."""
+    forms, limit = _forms(factor, size, safe, shift), arith.SHORT_LIMIT
+    few = np.arange(len(forms.deviation))[:, None] <= _LARGEST_SHORT_PRE_SHIFT
+    fits = (forms.multiplier < limit) & (forms.reduced < limit) & few
+    return replace(forms, deviation=np.where(fits, forms.deviation, np.inf))
+
+
 def short(factor: Array, lower: Array, upper: Array, safe: Array, zero: int, limits: tuple[int, int]) -> Narrow | None:
     """The form whose factors have 16 bits; None where there is none, as for other codes than 0 to 255.
 
@@ -115,20 +142,40 @@ def short(factor: Array, lower: Array, upper: Array, safe: Array, zero: int, lim
     """
     if limits != (0, 255):
         return None
-    size, limit = np.maximum(np.abs(lower), np.abs(upper)), arith.SHORT_LIMIT
+    size = np.maximum(np.abs(lower), np.abs(upper))
     for shift in arith.SHORT_SHIFTS:
-        forms = _forms(factor, size, safe, shift)
-        fits = (
-            (forms.multiplier < limit)
-            & (forms.reduced < limit)
-            & (np.arange(len(forms.deviation))[:, None] <= _LARGEST_SHORT_PRE_SHIFT)
-        )
-        form = replace(forms, deviation=np.where(fits, forms.deviation, np.inf)).best(lower, upper)
+        form = _short_forms(factor, size, safe, shift).best(lower, upper)
         if form is None or form.deviation >= arith.MAXIMUM_DEVIATION:
             continue
         constants, tail = (form.multiplier, form.pre_shift), (form.shift, zero, *limits)
         bounds = arith.saturation_bounds(*constants, *arith.short_bounds(form.pre_shift), *tail)
         if arith.is_short(*constants, *bounds, *tail):
+            return replace(form, lower=bounds[0] - form.half, upper=bounds[1] - form.half)
+    return None
+
+
+def short_add(
+    factor: Array,
+    lower: Array,
+    upper: Array,
+    safe: Array,
+    other_factor: float,
+    other_size: int,
+    zero: int,
+    limits: tuple[int, int],
+) -> Narrow | None:
+    """:func:`short` with another operand of codes 0 to 255; None where there is none. Arguments as of :func:`narrowed`."""
+    if limits != (0, 255):
+        return None
+    size = np.maximum(np.abs(lower), np.abs(upper))
+    for shift in arith.SHORT_SHIFTS:
+        forms = _short_forms(factor, size, safe, shift)
+        sixteen_bits = int(np.floor(np.ldexp(other_factor, shift - arith.OTHER_PLACES) + 0.5))
+        other = _Other(other_factor, other_size, sixteen_bits << arith.OTHER_PLACES, zero)
+        whole = replace(forms, reduced=np.full_like(forms.reduced, arith.SHORT_LIMIT))  # sums are clamped no earlier
+        form = other.added(whole).best(lower, upper, other.multiplier)
+        if sixteen_bits < arith.SHORT_LIMIT and form is not None and form.deviation < arith.MAXIMUM_DEVIATION:
+            bounds = arith.short_bounds(form.pre_shift)
             return replace(form, lower=bounds[0] - form.half, upper=bounds[1] - form.half)
     return None
 
@@ -166,11 +213,9 @@ def narrowed(
     if shift < 1:
         return None
     forms = _forms(factor, size, safe, shift)
-    other_multiplier = int(np.floor(np.ldexp(other_factor, shift) + 0.5))
-    constant = other_size * other_multiplier + (1 << (shift - 1)) + (zero << shift)
-    deviation = forms.deviation + other_size * abs(other_multiplier / (1 << shift) - other_factor)
-    deviation = np.where(forms.reduced * forms.multiplier + constant <= _ROOM, deviation, np.inf)
-    return replace(forms, deviation=deviation).chosen(deviation.argmin(axis=0), lower, upper, other_multiplier)
+    other = _Other(other_factor, other_size, int(np.floor(np.ldexp(other_factor, shift) + 0.5)), zero)
+    forms = other.added(forms)
+    return forms.chosen(forms.deviation.argmin(axis=0), lower, upper, other.multiplier)
 
 
 def _with_bias(sums: Node, constants: Mapping[str, Constant], name: str, offset: Array) -> tuple[Node, Constant]:
@@ -233,9 +278,11 @@ class NarrowRequantization:
         limits = (lo - zero - 1 - other_high * other_factor, hi - zero + 1 - other_low * other_factor)
         lower, upper = saturation_interval(factor, reach, limits)
         safe = arith.largest_partial_sum(*rows)
-        if node.op == "requantize_add":
-            return narrowed(factor, lower, upper, safe, other_factor, max(abs(other_low), abs(other_high)), abs(zero))
         arguments = (factor, lower, upper, safe)
+        if node.op == "requantize_add":
+            other = (other_factor, max(abs(other_low), abs(other_high)), abs(zero))
+            bytes_only = not dtype.signed and graph.type_of(node.inputs[-1]).dtype.container == np.uint8
+            return (short_add(*arguments, *other, (lo, hi)) if bytes_only else None) or narrowed(*arguments, *other)
         if dtype.signed:
             return narrowed(*arguments)
         return short(*arguments, zero, (lo, hi)) or saturated(*arguments, zero, (lo, hi)) or narrowed(*arguments)

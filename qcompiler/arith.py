@@ -267,6 +267,53 @@ def requantize_add_folded(
     return math_.clamp(math_.signed(total) >> shift, lo, hi)
 
 
+OTHER_PLACES: Final = 7
+"""By which :func:`requantize_add_short` moves the codes of the other operand left: as far as int16 holds 255."""
+
+
+def requantize_add_short(
+    accumulator: Any,
+    multiplier: Any,
+    first_shift: Any,
+    other: Any,
+    other_multiplier: Any,
+    start: Any,
+    shift: Any,
+    math_: Arithmetic,
+) -> Any:
+    """:func:`requantize_add_folded` of unsigned codes where :func:`is_add_short`: every factor fits int16.
+
+    ``start``: :func:`add_start`. The upper half of the total is shifted by what is left of the shift; two floors are one.
+    """
+    unsigned = math_.unsigned
+    reduced = math_.clamp(accumulator if first_shift is None else accumulator >> first_shift, -SHORT_LIMIT, SHORT_LIMIT - 1)
+    total = unsigned(reduced * multiplier) + unsigned(other) * unsigned(other_multiplier) + unsigned(start)
+    return math_.clamp(round_shift(math_.signed(total) >> 16, shift - 16, math_), 0, 255)
+
+
+def add_start(other_zero: Any, other_multiplier: Any, shift: Any, zero: Any, math_: Arithmetic) -> Any:
+    """What :func:`requantize_add_short` starts from, modulo 2^32: the result's zero point less that of the other operand."""
+    unsigned = math_.unsigned
+    return math_.signed((unsigned(zero) << unsigned(shift)) - unsigned(other_zero) * unsigned(other_multiplier))
+
+
+def is_add_short(
+    multiplier: IntArray,
+    first_shift: IntArray,
+    lower: IntArray,
+    upper: IntArray,
+    other_multiplier: int,
+    shift: int,
+    lo: int,
+    hi: int,
+) -> bool:
+    """Whether :func:`requantize_add_short` gives the codes of :func:`requantize_add_narrow` for other operands of 0 to 255."""
+    least, most = short_bounds(first_shift)
+    fits = ((multiplier >= 0) & (multiplier < SHORT_LIMIT) & (lower == least) & (upper == most)).all()
+    factor, rest = divmod(other_multiplier, 1 << OTHER_PLACES)
+    return bool(fits) and rest == 0 and 0 <= factor < SHORT_LIMIT and shift in SHORT_SHIFTS and (lo, hi) == (0, 255)
+
+
 def add(a: Any, a_multiplier: Any, b: Any, b_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:
     """``clamp((a * m1 + b * m2 + (1 << (s-1))) >> s) + z, lo, hi)`` of zero-free codes, within int32."""
     return math_.clamp(round_shift(a * a_multiplier + b * b_multiplier, shift, math_) + zero, lo, hi)

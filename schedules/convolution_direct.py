@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import gcd
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +40,8 @@ _RESIDUAL_ACCUMULATORS: Final = 16
 """The long epilogue of a small tile overlaps with the next tile's dot products."""
 _WIDER_TILINGS: Final = 2
 """So many tilings with more accumulators are worth a measurement where the model has that limit."""
+_TOGETHER: Final = 4
+"""Vectors of sums that become one of codes: of several pixels where these have fewer."""
 MOST_TOGETHER: Final = 16
 _WORTH_UNPACKING: Final = 16
 """Pixels of a task from which on weights are unpacked to scratch, not in registers."""
@@ -367,13 +370,15 @@ def _schedule(plan: _Part, function: Any) -> Any:
         sch.compute_at(unpacked, c_tile, preserve_unit_loops=True)
         _schedule_unpacked(sch, unpacked, steps)
     _schedule_sums(sch, sums, plan)
-    for loop in (h_pixel, w_pixel):
-        sch.unroll(loop)
     if plan.spec.epilogue.short:  # several vectors become one
-        sch.vectorize(sch.fuse(c_block, c_lane))
+        together = gcd(tile.pixel_columns, _TOGETHER // tile.blocks) if tile.blocks == plan.problem.blocks <= _TOGETHER else 1
+        w_pixel, w_together = sch.split(w_pixel, [None, together])
+        sch.vectorize(sch.fuse(w_together, c_block, c_lane))
     else:
         sch.unroll(c_block)
         sch.vectorize(c_lane)
+    for loop in (h_pixel, w_pixel):
+        sch.unroll(loop)
     return sch.mod["main"]
 
 

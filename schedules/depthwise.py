@@ -255,12 +255,14 @@ class _Body:
         """Requantize the sums of one row of the tile."""
         chosen, spec = self.plan, self.spec
         channels = physical_channels(spec.in_channels)
-        codes = self.short_codes(sums, row, channel, pixels) if spec.epilogue.short else None
+        together = spec.epilogue.short and spec.epilogue.residual is None
+        codes = self.short_codes(sums, row, channel, pixels) if together else []
 
         def write(pixel: int, place: Any) -> None:
             index = tir.Bind(((image * spec.out_height + out_row) * spec.out_width + place) * channels + channel)
-            if codes is not None:
-                store(self.buffers["y"], codes[pixel], index, chosen.channels)
+            if spec.epilogue.short:
+                code = codes[pixel] if codes else self.added_code(sums, row * pixels + pixel, channel, index)
+                store(self.buffers["y"], code, index, chosen.channels)
                 return
             with tir.vectorized(chosen.channels) as lane:
                 total = sums[(row * pixels + pixel) * chosen.channels + lane]
@@ -274,6 +276,16 @@ class _Body:
                     write(pixel, place)
             else:
                 write(pixel, place)
+
+    def added_code(self, sums: Any, pixel: int, channel: Any, index: Any) -> Any:
+        """The codes of one pixel with the other operand's added."""
+        channels = self.plan.channels
+        places = (Scalar.SHIFT, Scalar.Y_ZERO, Scalar.RESIDUAL_ZERO, Scalar.RESIDUAL_MULTIPLIER)
+        shift, zero, *other = (self.buffers["scalars"][int(place)] for place in places)
+        added = short_form.Added(load(self.buffers["residual"], index, channels), *other)
+        word = load(self.buffers["multiplier"], channel, channels)
+        total = load(sums, pixel * channels, channels)
+        return tir.Bind(short_form.codes(total, word, self.spec.epilogue.pre_shifted, shift, zero, added))
 
     def short_codes(self, sums: Any, row: int, channel: Any, pixels: int) -> list[Any]:
         """The codes of every pixel of a row of the tile: a few at a time, as packing takes several vectors."""

@@ -84,8 +84,11 @@ def apply_epilogue(
         else:
             value = arith.requantize(accumulator, multiplier, shift, zero, low, high, TIR)
         return value.astype(epilogue.out_dtype)
-    other, other_zero = arguments.residual[place].astype("int32"), scalars[Scalar.RESIDUAL_ZERO]
-    factor = scalars[Scalar.RESIDUAL_MULTIPLIER]
+    other_zero, factor = scalars[Scalar.RESIDUAL_ZERO], scalars[Scalar.RESIDUAL_MULTIPLIER]
+    if epilogue.short:
+        added = short_form.Added(arguments.residual[place], other_zero, factor)
+        return short_form.codes(accumulator, multiplier, epilogue.pre_shifted, shift, zero, added)
+    other = arguments.residual[place].astype("int32")
     if epilogue.narrow:
         bounds = arguments.bounds(epilogue, channel)
         value = arith.requantize_add_folded(

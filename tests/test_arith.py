@@ -108,6 +108,33 @@ def test_the_short_form_is_the_narrow_one(accs: list[int], p: int, multiplier: i
 
 
 @given(
+    st.lists(st.tuples(st.one_of(INT32, EXTREMES, st.integers(-(2**17), 2**17)), st.integers(0, 255)), min_size=1, max_size=40),
+    st.integers(0, 16),
+    st.integers(0, 2**15 - 1),
+    st.integers(0, 2**15 - 1),
+    st.sampled_from(arith.SHORT_SHIFTS),
+    st.integers(0, 255),
+    st.integers(0, 255),
+)
+def test_the_short_form_of_an_addition_is_the_narrow_one(
+    pairs: list[tuple[int, int]], p: int, multiplier: int, factor: int, shift: int, zero: int, other_zero: int
+) -> None:
+    m, first = (np.array([value], dtype=np.int64) for value in (multiplier, p))
+    other_multiplier = factor << arith.OTHER_PLACES
+    largest = arith.SHORT_LIMIT * multiplier + 255 * other_multiplier + (zero << shift) + (1 << (shift - 1))
+    assume(largest < 1 << 31)
+    bounds, tail = arith.short_bounds(first), (shift, zero, 0, 255)
+    assert arith.is_add_short(m, first, *bounds, other_multiplier, shift, 0, 255)
+    assert not arith.is_add_short(m, first, bounds[0] + 1, bounds[1], other_multiplier, shift, 0, 255)
+    acc = np.array([pair[0] for pair in pairs] + [int(end[0]) for end in bounds], dtype=np.int64)
+    other = np.array([pair[1] for pair in pairs] + [0, 255], dtype=np.int64)
+    expected = arith.requantize_add_narrow(acc, m, first, *bounds, other - other_zero, other_multiplier, *tail, arith.NUMPY)
+    start = arith.add_start(np.array([other_zero]), other_multiplier, shift, zero, arith.NUMPY)
+    sums = (acc, m, first if p else None)
+    assert np.array_equal(arith.requantize_add_short(*sums, other, other_multiplier, start, shift, arith.NUMPY), expected)
+
+
+@given(
     st.integers(0, 8),
     st.integers(1, 2**15 - 1),
     st.sampled_from(arith.SHORT_SHIFTS),

@@ -12,7 +12,7 @@ from qcompiler.backend.lowering import Lowering, output_scalars
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Node
 from qcompiler.ops.operator import zero_of
-from qcompiler.ops.requantize import is_saturated, is_short
+from qcompiler.ops.requantize import is_add_short, is_saturated, is_short
 
 
 def convolution(lowering: Lowering, node: Node) -> None:
@@ -24,7 +24,8 @@ def convolution(lowering: Lowering, node: Node) -> None:
     other = lowering.graph.values[node.inputs[-1]] if residual else None
     shifted = narrow and bool(lowering.graph.constant[node.inputs[2]].data.any())
     types = (None if other is None else other.type.dtype.container.name, node.output.type.dtype.container.name)
-    saturated, short = is_saturated(lowering.graph, node), is_short(lowering.graph, node)
+    saturated = is_saturated(lowering.graph, node)
+    short = is_short(lowering.graph, node) or is_add_short(lowering.graph, node)
     epilogue = Epilogue(narrow, *types, pre_shifted=shifted, saturated=saturated, short=short)
     assert isinstance(weight.type.dtype, IntegerType)
     shape = lowering.image(x.type, sums.origin).shape

@@ -48,7 +48,8 @@ class Epilogue:
 
     ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments. ``pre_shifted``: whether
     any ``pre_shift`` is other than 0. ``saturated``: whether :func:`arith.requantize_saturated` serves; ``short``:
-    :func:`arith.requantize_short`; then ``multiplier`` is :func:`arith.short_word` and the other three are not there.
+    :func:`arith.requantize_short` or, with a residual, :func:`arith.requantize_add_short`; then ``multiplier`` is
+    :func:`arith.short_word` and the other three are not there.
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
     """
 

@@ -1,4 +1,4 @@
-"""``arith.requantize_short`` as instructions: 32 bits become 16, then 8, by packing with saturation.
+"""The short forms of ``arith`` as instructions: 32 bits become 16, then 8, by packing with saturation.
 
 TVM vectorizes expressions lane by lane, but packing takes two vectors and gives one. So an epilogue holds a call of an operator
 of our own (:func:`codes`), which becomes a call on whole vectors, and :func:`expand` replaces it when the kernel is lowered.
@@ -12,12 +12,15 @@ one instruction for each vector of 32 bits:
 x86     packssdw, pmulhw, pmulhrsw, paddw                 packuswb, and one permutation
 ARM     sqxtn, sqdmulh (twice the half), sqrdmulh, add    sqxtun
 ======  ================================================  ==========================================
+
+With another operand, x86 takes pairs of 16 bits, a sum and 2^7 times a code, to 32 bits in between (pmaddwd); ARM computes with
+32 bits all the way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import tvm
@@ -26,6 +29,7 @@ from tvm.target.codegen import target_has_features
 from tvm_ffi import structural_map
 
 from qcompiler import arith
+from qcompiler.backend.kernel import LANES
 from qcompiler.backend.tir import TIR, converted, lanes_of
 
 _NAME: Final = "qcompiler.requantize_short"
@@ -42,20 +46,34 @@ def _operator() -> Any:
     return tvm.ir.Op.get(_NAME)
 
 
-def codes(accumulator: Any, word: Any, pre_shifted: bool, shift: Any, zero: Any) -> Any:
+@dataclass(frozen=True)
+class Added:
+    """The other operand of an addition: its uint8 ``codes``, their zero point and their multiplier."""
+
+    codes: Any
+    zero: Any
+    multiplier: Any
+
+
+def codes(accumulator: Any, word: Any, pre_shifted: bool, shift: Any, zero: Any, added: Added | None = None) -> Any:
     """The uint8 codes of int32 sums, one or a vector; ``word``: :func:`arith.short_word` of their channels.
 
-    ``pre_shifted``: whether any first shift is other than 0; ``shift`` and ``zero`` are one number each.
+    ``pre_shifted``: whether any first shift is other than 0; ``shift`` and ``zero``, and the zero point and the multiplier of
+    what is ``added``, are one number each.
     """
     lanes = lanes_of(accumulator)
 
     def everywhere(value: Any) -> Any:
         return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
-    scalars = (tirx.const(int(pre_shifted), "int32"), shift, zero)
-    return tirx.call_intrin(
-        "uint8" if lanes == 1 else f"uint8x{lanes}", _operator(), accumulator, word, *map(everywhere, scalars)
-    )
+    scalars = [tirx.const(int(pre_shifted), "int32"), shift, zero]
+    vectors = [accumulator, word]
+    if added is not None:
+        scalars[2] = arith.add_start(added.zero, added.multiplier, shift, zero, TIR)
+        scalars.append(added.multiplier)
+        vectors.append(added.codes)
+    kind = "uint8" if lanes == 1 else f"uint8x{lanes}"
+    return tirx.call_intrin(kind, _operator(), *map(everywhere, scalars), *vectors)
 
 
 def expand(body: Any, target: Any) -> Any:
@@ -68,14 +86,10 @@ def expand(body: Any, target: Any) -> Any:
         form = _ARM()
 
     def pieces(call: Any) -> list[Any]:
-        accumulator, word, pre_shifted, shift, zero = call.args
-        flag = _scalar(pre_shifted)
-        shifted = isinstance(flag, tirx.IntImm) and int(flag) != 0
-        rest = _Rest(_scalar(shift), _scalar(zero))
-        if lanes_of(accumulator) % _GROUP or rest.shift is None or rest.zero is None:
-            first = _first_shift(word) if shifted else None
-            return [converted(arith.requantize_short(accumulator, _multiplier(word), first, shift, zero, TIR), "uint8")]
-        found: list[Any] = form.convert(_Sums(accumulator, word, shifted), rest)
+        given = _Given.of(call)
+        if lanes_of(given.accumulator) % _GROUP or given.rest is None:
+            return [given.lane_by_lane()]
+        found: list[Any] = form.convert(given, given.rest)
         return found
 
     def replace(call: Any) -> Any:
@@ -121,16 +135,59 @@ def _number(value: int, lanes: int) -> Any:
 
 
 @dataclass(frozen=True)
-class _Sums:
-    """The sums and the constants of a call, of which vectors can be had."""
+class _Given:
+    """The arguments of a call, of which vectors can be had.
 
+    ``start``: the zero point, or with another operand :func:`arith.add_start`.
+    """
+
+    pre_shifted: bool
+    shift: Any
+    start: Any
     accumulator: Any
     word: Any
-    pre_shifted: bool
+    other: Any = None
+    other_multiplier: Any = None
+
+    @classmethod
+    def of(cls, call: Any) -> _Given:
+        """Of a call as :func:`codes` makes it."""
+        flag, shift, start, *arguments = call.args
+        flag = _scalar(flag)
+        shifted = isinstance(flag, tirx.IntImm) and int(flag) != 0
+        if len(arguments) == 2:
+            return cls(shifted, shift, start, *arguments)
+        other_multiplier, accumulator, word, other = arguments
+        return cls(shifted, shift, start, accumulator, word, other, other_multiplier)
 
     @property
     def lanes(self) -> int:
         return lanes_of(self.accumulator)
+
+    @property
+    def rest(self) -> _Rest | None:
+        """The scalars; None where lanes differ."""
+        multiplier = None if self.other is None else _scalar(self.other_multiplier)
+        rest = _Rest(_scalar(self.shift), _scalar(self.start), multiplier)
+        unknown = rest.shift is None or rest.start is None or (multiplier is None and self.other is not None)
+        return None if unknown else rest
+
+    def lane_by_lane(self) -> Any:
+        """The codes by the formula of :mod:`arith`."""
+        sums = (self.accumulator, _multiplier(self.word), _first_shift(self.word) if self.pre_shifted else None)
+        if self.other is None:
+            found = arith.requantize_short(*sums, self.shift, self.start, TIR)
+        else:
+            other = converted(self.other, "int32")
+            found = arith.requantize_add_short(*sums, other, self.other_multiplier, self.start, self.shift, TIR)
+        return converted(found, "uint8")
+
+    def part(self, first: int, lanes: int) -> _Given:
+        """Some lanes."""
+        sliced = {
+            name: _slice(value, first, lanes) for name, value in vars(self).items() if name != "pre_shifted" and value is not None
+        }
+        return replace(self, **sliced)
 
     def vectors(self, places: Sequence[int], lanes: int) -> tuple[list[Any], list[Any]]:
         """Those that begin at ``places``: sums after the first shift, and their multipliers."""
@@ -143,13 +200,21 @@ class _Sums:
 
 @dataclass(frozen=True)
 class _Rest:
-    """``shift`` and ``zero`` of a call, as vectors of int16 want them."""
+    """The scalars of a call, as vectors want them."""
 
     shift: Any
-    zero: Any
+    start: Any
+    other_multiplier: Any
 
     def zeros(self, lanes: int) -> Any:
-        return tirx.Broadcast(self.zero.astype("int16"), lanes)
+        return tirx.Broadcast(self.start.astype("int16"), lanes)
+
+    def starts(self, lanes: int) -> Any:
+        return tirx.Broadcast(self.start, lanes)
+
+    def other_factors(self, lanes: int) -> Any:
+        """The multiplier of 16 bits that the other operand has, in the upper half of int32."""
+        return tirx.Broadcast(self.other_multiplier << (16 - arith.OTHER_PLACES), lanes)
 
     def factor(self, places: int, lanes: int) -> Any:
         """``2^(places - shift)``, by which a rounded product of 16 bits shifts."""
@@ -172,14 +237,23 @@ def _slice(value: Any, first: int, lanes: int) -> Any:
     return value if lanes_of(value) == lanes else tirx.Shuffle([value], list(range(first, first + lanes)))
 
 
+def _vector(dtype: str, lanes: int) -> str:
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def _picked(value: Any, places: Sequence[int]) -> Any:
+    """The lanes at ``places`` of a vector or of one number."""
+    return tirx.Broadcast(value, len(places)) if lanes_of(value) == 1 else tirx.Shuffle([value], list(places))
+
+
 def _joined(pieces: Sequence[Any]) -> Any:
     return pieces[0] if len(pieces) == 1 else tirx.Shuffle(list(pieces), list(range(sum(map(lanes_of, pieces)))))
 
 
 _X86_NAMES: Final = {
-    16: ("avx512.packssdw.512", "avx512.pmulh.w.512", "avx512.packuswb.512", "avx512.pmul.hr.sw.512"),
-    8: ("avx2.packssdw", "avx2.pmulh.w", "avx2.packuswb", "avx2.pmul.hr.sw"),
-    4: ("sse2.packssdw.128", "sse2.pmulh.w", "sse2.packuswb.128", "ssse3.pmul.hr.sw.128"),
+    16: ("avx512.packssdw.512", "avx512.pmulh.w.512", "avx512.packuswb.512", "avx512.pmul.hr.sw.512", "avx512.pmaddw.d.512"),
+    8: ("avx2.packssdw", "avx2.pmulh.w", "avx2.packuswb", "avx2.pmul.hr.sw", "avx2.pmadd.wd"),
+    4: ("sse2.packssdw.128", "sse2.pmulh.w", "sse2.packuswb.128", "ssse3.pmul.hr.sw.128", "sse2.pmadd.wd"),
 }
 
 
@@ -190,7 +264,7 @@ class _X86:
     lanes: int
     rounds: bool
 
-    def convert(self, given: _Sums, rest: _Rest) -> list[Any]:
+    def convert(self, given: _Given, rest: _Rest) -> list[Any]:
         """Four vectors at a time or two, else halves of one, else four lanes with themselves."""
         pieces: list[Any] = []
         done, total = 0, given.lanes
@@ -198,34 +272,70 @@ class _X86:
             sizes = [(count, lanes) for lanes in _X86_NAMES if lanes <= self.lanes for count in (4, 2)]
             fitting = (size for size in sizes if size[0] * size[1] <= total - done)
             count, lanes = next(fitting, (1, _GROUP))
-            sums, factors = given.vectors(range(done, done + count * lanes, lanes), lanes)
-            pieces.append(self._packed(sums, factors, rest, lanes))
+            part = given.part(done, count * lanes)
+            sums, factors = part.vectors(range(0, count * lanes, lanes), lanes)
+            pairs = range(0, count, 2)
+            if part.other is None:
+                high = [self._products(sums[i : i + 2], factors[i : i + 2], lanes) for i in pairs]
+                words = [self._shifted(value, rest, lanes) + rest.zeros(2 * lanes) for value in high]
+            else:
+                others = [_slice(part.other, i * lanes, min(2, count) * lanes) for i in pairs]
+                high = [self._totals(sums[i : i + 2], factors[i : i + 2], others[i // 2], rest, lanes) for i in pairs]
+                words = [self._shifted(value, rest, lanes) for value in high]
+            pieces.append(self._packed(words, lanes, count * lanes))
             done += count * lanes
         return pieces
 
-    def _packed(self, sums: list[Any], factors: list[Any], rest: _Rest, lanes: int) -> Any:
-        """The codes of 1, 2 or 4 vectors."""
-        pack, multiply, pack_bytes, multiply_rounded = (f"llvm.x86.{name}" for name in _X86_NAMES[lanes])
-        kind = f"int16x{2 * lanes}"
+    @staticmethod
+    def _words(pair: list[Any], lanes: int) -> Any:
+        """One vector of 16 bits of two of 32 bits (or of one, twice): within 128 bits, four of one before four of the other."""
+        return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", f"llvm.x86.{_X86_NAMES[lanes][0]}", pair[0], pair[-1])
 
-        def packed(pair: list[Any]) -> Any:
-            return tirx.call_llvm_pure_intrin(kind, pack, pair[0], pair[-1])
+    def _products(self, sums: list[Any], factors: list[Any], lanes: int) -> Any:
+        """The upper halves of the products of one or two vectors."""
+        name = f"llvm.x86.{_X86_NAMES[lanes][1]}"
+        return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", name, self._words(sums, lanes), self._words(factors, lanes))
 
-        words = []
-        for first in range(0, len(sums), 2):
-            high = tirx.call_llvm_pure_intrin(kind, multiply, packed(sums[first : first + 2]), packed(factors[first : first + 2]))
-            if self.rounds:
-                code = tirx.call_llvm_pure_intrin(kind, multiply_rounded, high, rest.factor(31, 2 * lanes))
-            else:
-                code = rest.shifted(high, 2 * lanes)
-            words.append(code + rest.zeros(2 * lanes))
+    def _totals(self, sums: list[Any], factors: list[Any], codes: Any, rest: _Rest, lanes: int) -> Any:
+        """The upper halves of what one or two vectors are with the other operand's ``codes`` added."""
+        groups = range(lanes // _GROUP)
+        name = f"llvm.x86.{_X86_NAMES[lanes][4]}"
+        dwords = tirx.reinterpret(_vector("int32", len(sums) * len(groups)), codes)
+        order = [vector * len(groups) + group for group in groups for vector in (0, len(sums) - 1)]
+        ordered = tirx.reinterpret(f"uint8x{2 * lanes}", _picked(dwords, order))
+        others = tirx.reinterpret(
+            f"int16x{2 * lanes}",
+            converted(ordered, "uint16") << tirx.Broadcast(tirx.const(arith.OTHER_PLACES, "uint16"), 2 * lanes),
+        )
+        words = self._words(sums, lanes)
+        totals = []
+        for half, factor in enumerate(factors):
+            places = [8 * group + 4 * half + place for group in groups for place in range(_GROUP)]
+            both = tirx.Shuffle([words, others], [start + place for place in places for start in (0, 2 * lanes)])
+            weights = tirx.reinterpret(f"int16x{2 * lanes}", factor | rest.other_factors(lanes))
+            total = tirx.call_llvm_pure_intrin(f"int32x{lanes}", name, both, weights) + rest.starts(lanes)
+            totals.append(total >> _number(16, lanes))
+        return self._words(totals, lanes)
+
+    def _shifted(self, high: Any, rest: _Rest, lanes: int) -> Any:
+        """Upper halves, shifted by what is left of the shift and rounded."""
+        if not self.rounds:
+            return rest.shifted(high, 2 * lanes)
+        return tirx.call_llvm_pure_intrin(
+            f"int16x{2 * lanes}", f"llvm.x86.{_X86_NAMES[lanes][3]}", high, rest.factor(31, 2 * lanes)
+        )
+
+    @staticmethod
+    def _packed(words: list[Any], lanes: int, wanted: int) -> Any:
+        """The codes of one or two vectors of 16 bits, the first ``wanted`` of them."""
+        pack_bytes = f"llvm.x86.{_X86_NAMES[lanes][2]}"
         groups = lanes // _GROUP
         if len(words) == 2:
             result = tirx.call_llvm_pure_intrin(f"uint8x{4 * lanes}", pack_bytes, *words)
             order = [4 * group + vector for vector in range(4) for group in range(groups)]
         elif lanes == _GROUP:  # the lower half is what is wanted
             result = tirx.call_llvm_pure_intrin("uint8x16", pack_bytes, words[0], words[0])
-            return _slice(result, 0, len(sums) * lanes)
+            return _slice(result, 0, wanted)
         else:
             halves = [_slice(words[0], first, lanes) for first in (0, lanes)]
             narrower = f"llvm.x86.{_X86_NAMES[lanes // 2][2]}"
@@ -243,9 +353,11 @@ class _X86:
 class _ARM:
     """Vectors of 128 bits."""
 
-    def convert(self, given: _Sums, rest: _Rest) -> list[Any]:
+    def convert(self, given: _Given, rest: _Rest) -> list[Any]:
         """Eight lanes at a time; four are done twice."""
         pieces: list[Any] = []
+        if given.other is not None:
+            return [given.part(first, min(given.lanes - first, LANES)).lane_by_lane() for first in range(0, given.lanes, LANES)]
         for first in range(0, given.lanes, 2 * _GROUP):
             wanted = min(given.lanes - first, 2 * _GROUP)
             sums, factors = given.vectors([first, first + wanted - _GROUP], _GROUP)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import tvm
 from tvm import s_tir, te, tirx
 from tvm.ir import PointerType, PrimType
+from tvm_ffi import structural_map
 
 from qcompiler.interrupts import temporary_folder
 
@@ -132,10 +133,29 @@ def _passes(target: Any) -> Any:
             schedule.RenormalizeSplitPattern(),
             plain.StmtSimplify(),
             plain.RemoveNoOp(),
+            plain.prim_func_pass(lambda function, *_: function.with_body(_without_periods(function.body)), opt_level=0),
             plain.CommonSubexprElim(),
             plain.VerifyMemory(),
         ]
     )
+
+
+def _without_periods(body: Any) -> Any:
+    """Loads of the elements 0 to n - 1 again and again as one load, repeated: LLVM loads single elements where indices repeat."""
+
+    def replace(load: Any) -> Any:
+        index = load.indices[-1]
+        periodic = isinstance(index, tirx.FloorMod) and isinstance(index.a, tirx.Ramp) and isinstance(index.b, tirx.Broadcast)
+        if not periodic:
+            return load
+        lanes, period = lanes_of(index), int(index.b.value)
+        whole = isinstance(index.a.base, tirx.IntImm) and int(index.a.base) % period == 0 and lanes % period == 0
+        if int(index.a.stride) != 1 or not whole:
+            return load
+        once = tirx.BufferLoad(load.source, [*load.indices[:-1], tirx.Ramp(0, 1, period)])
+        return tirx.Shuffle([once] * (lanes // period), list(range(lanes)))
+
+    return structural_map(body, (tvm.ir.TensorLoad, replace))
 
 
 def _statements(body: Any) -> list[Any]:

@@ -32,6 +32,16 @@ def is_short(graph: Graph, node: Node) -> bool:
     return _serves(arith.is_short, graph, node)
 
 
+def is_add_short(graph: Graph, node: Node) -> bool:
+    """Whether :func:`arith.requantize_add_short` serves."""
+    types = (node.output.type, graph.type_of(node.inputs[-1]))
+    if node.op != "requantize_add_narrow" or any(kind.dtype.container != np.uint8 for kind in types):
+        return False
+    multiplier, first_shift, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
+    lo, hi = node["limits"]
+    return arith.is_add_short(multiplier, first_shift, lower, upper, node["other_multiplier"], node["shift"], lo, hi)
+
+
 def is_saturated(graph: Graph, node: Node) -> bool:
     """Whether a requantize_narrow's codes are the uppermost bytes of its products: :func:`arith.requantize_saturated` serves."""
     return _serves(arith.saturates, graph, node) and node["shift"] == arith.SATURATED_SHIFT

@@ -11,7 +11,7 @@ from qcompiler import arith
 from qcompiler.interpret import run_integer
 from qcompiler.ir.dtypes import I32, U8, IntegerType
 from qcompiler.ir.graph import Constant, Graph, Node, Stage, TensorType, Value
-from qcompiler.ops.requantize import is_saturated, is_short
+from qcompiler.ops.requantize import is_add_short, is_saturated, is_short
 from qcompiler.passes.narrow_requantization import NarrowRequantization
 from qcompiler.passes.prove_overflow import ProveOverflow
 
@@ -94,6 +94,18 @@ def test_which_form_is_chosen(inputs: int, factors: tuple[float, float], limits:
     graph = NarrowRequantization()(one_layer(codes, bias, generator.uniform(*factors, 16), None, 100, limits))
     assert is_short(graph, graph.nodes[-1]) == (form == "short")
     assert is_saturated(graph, graph.nodes[-1]) == (form == "saturated")
+
+
+@pytest.mark.parametrize(
+    ("other_factor", "limits", "short"),
+    [(0.8, (0, 255), True), (1.9, (0, 255), True), (0.8, (0, 15), False), (30.0, (0, 255), False)],
+)
+def test_which_form_an_addition_has(other_factor: float, limits: tuple[int, int], short: bool) -> None:
+    generator = np.random.default_rng(1)
+    codes, bias = generator.integers(-127, 128, (16, 576)), generator.integers(-9999, 9999, 16)
+    graph = one_layer(codes, bias, generator.uniform(1e-4, 1e-3, 16), other_factor, 0, limits)
+    narrow = ProveOverflow()(NarrowRequantization()(graph))
+    assert is_add_short(narrow, narrow.nodes[-1]) == short
 
 
 def test_wide_outputs_stay_wide() -> None:

@@ -112,9 +112,18 @@ def saturated(values: dict[str, Array], array: Array) -> dict[str, Array]:
     return _with_bounds(values, array, [values[name].astype(np.int64) for name in ("lower", "upper")], arith.saturates)
 
 
-def short(values: dict[str, Array], array: Array) -> dict[str, Array]:
-    """``values`` with bounds as short kernels take them to be."""
+def short(values: dict[str, Array], array: Array, residual: bool = False) -> dict[str, Array]:
+    """``values`` with bounds as short kernels take them to be; ``residual``: those that add another operand."""
+    if residual:
+        least, most = arith.short_bounds(values["pre_shift"].astype(np.int64))
+        return values | {"lower": least.astype(values["lower"].dtype), "upper": most.astype(values["upper"].dtype)}
     return _with_bounds(values, array, arith.short_bounds(values["pre_shift"].astype(np.int64)), arith.is_short)
+
+
+def short_factor(largest_multiplier: int, shift: int, zero: int) -> int:
+    """The largest ``residual_multiplier`` of a short kernel with which no total overflows int32."""
+    room = (1 << 31) - 1 - (arith.SHORT_LIMIT * largest_multiplier + (1 << (shift - 1)) + (zero << shift))
+    return min(room // 255 >> arith.OTHER_PLACES, arith.SHORT_LIMIT - 1) << arith.OTHER_PLACES
 
 
 def stored_constants(epilogue: Epilogue, values: Mapping[str, Array]) -> dict[str, Array]:

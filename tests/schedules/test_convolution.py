@@ -17,7 +17,7 @@ from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules import convolution, convolution_generic
-from tests.schedules.harness import TARGETS, instruction_sets, saturated, short, stored_constants
+from tests.schedules.harness import TARGETS, instruction_sets, saturated, short, short_factor, stored_constants
 
 EXPECTED = {
     "avx512vnni": r"vpdpbusd\t.*%zmm",
@@ -44,6 +44,7 @@ def spec(size: Any, in_channels: int, out_channels: int, kernel: Any = 1, **chan
 
 WIDE = Epilogue(False, None, "uint8")
 RESIDUAL = Epilogue(True, "uint8", "uint8")
+SHORT_RESIDUAL = replace(RESIDUAL, short=True)
 CASES = {
     "resnet": spec(32, 16, 16, 3),
     "stem": spec((17, 15), 3, 32, 3, strides=(2, 2), padding=(0, 0, 1, 1)),
@@ -62,6 +63,7 @@ CASES = {
     ),
     "unshifted": spec(9, 24, 112, 3, batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, short=True)),
     "five_vectors": spec((3, 4), 24, 80),
+    "two_vectors": spec((3, 10), 24, 32, 3, batch=2),
     "one_vector": spec((3, 7), 24, 16, 3),
     "clamped": spec(9, 24, 48, 3, epilogue=Epilogue(True, None, "uint8")),
     "unshifted_residual": spec(14, 24, 48, epilogue=Epilogue(True, "uint8", "uint8", pre_shifted=False)),
@@ -70,6 +72,11 @@ CASES = {
     "five": spec(7, 17, 33, 5, epilogue=Epilogue(False, None, "int32")),
     "strided_pointwise": spec(16, 32, 64, strides=(2, 2)),
     "residual": spec(8, 64, 64, 3, epilogue=RESIDUAL),
+    "short_residual": spec(8, 64, 256, epilogue=SHORT_RESIDUAL),
+    "short_residual_tail": spec((3, 31), 20, 40, 3, epilogue=SHORT_RESIDUAL, batch=2),
+    "short_residual_one": spec((3, 5), 24, 16, 3, epilogue=replace(SHORT_RESIDUAL, pre_shifted=False)),
+    "short_residual_grouped": spec((4, 5), 6, 9, kernel=2, groups=3, epilogue=SHORT_RESIDUAL),
+    "short_residual_few": spec((4, 5), 6, 3, epilogue=SHORT_RESIDUAL),
     "wide_residual": spec(7, 48, 192, epilogue=Epilogue(False, "int16", "int16")),
     "narrow_residual16": spec(6, 16, 32, epilogue=Epilogue(True, "int16", "int16")),
     "linear": spec(1, 100, 10, epilogue=Epilogue(False, None, "int16")),
@@ -146,11 +153,14 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
     if residual:
         scalars[Scalar.RESIDUAL_ZERO] = random.integers(0, 256) if residual == "uint8" else 0
         scalars[Scalar.RESIDUAL_MULTIPLIER] = random.integers(1, 1 << (bits if residual == "uint8" else max(bits - 10, 3)))
+        if case.epilogue.short:
+            largest = short_factor(int(values["multiplier"].max()), shift, int(scalars[Scalar.Y_ZERO]))
+            scalars[Scalar.RESIDUAL_MULTIPLIER] = largest if mode == "maximum" else largest // 3 >> 7 << 7
         shape = (case.batch, case.out_height, case.out_width, channels)
         values["residual"] = random.integers(*OUTPUTS[residual], shape, endpoint=True)
     values["scalars"] = scalars
     if case.epilogue.short:
-        return short(values, scalars)
+        return short(values, scalars, bool(residual))
     return saturated(values, scalars) if case.epilogue.saturated else values
 
 
@@ -227,7 +237,7 @@ def check_assembly(instruction_set: str, kernels: dict[str, Kernel], assembly: s
             pattern = pattern.replace("zmm", "xmm").replace("ymm", "xmm")
         assert re.search(pattern, body.group(1)), name
     plain = {name for name, kernel in kernels.items() if kernel.schedule == "convolution_generic"}
-    assert plain == {"grouped_few", "grouped_uneven", "multiplier"}
+    assert plain == {"short_residual_grouped", "grouped_few", "grouped_uneven", "multiplier"}
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets(leave_out=("dotprod", "neon")))

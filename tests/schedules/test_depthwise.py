@@ -12,7 +12,7 @@ from qcompiler import arith
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, physical_channels
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules.depthwise import build
-from tests.schedules.harness import TARGETS, instruction_sets, prepare, saturated, scalars, short, stored_constants
+from tests.schedules.harness import TARGETS, instruction_sets, prepare, saturated, scalars, short, short_factor, stored_constants
 
 Array = np.ndarray[Any, Any]
 LIMITS = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
@@ -35,6 +35,8 @@ SPECS = [
     spec(144, (14, 14), (5, 5), bits=4),
     spec(80, (13, 15), (5, 5), (2, 2), (2, 2, 2, 2), bits=2),
     spec(64, (7, 7), (5, 5), epilogue=Epilogue(True, "uint8", "uint8")),
+    spec(64, (7, 9), (3, 3), epilogue=Epilogue(True, "uint8", "uint8", short=True)),
+    spec(3, (7, 9), (3, 3), batch=2, epilogue=Epilogue(True, "uint8", "uint8", pre_shifted=False, short=True)),
     spec(48, (6, 15), (3, 3), batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, saturated=True)),
     spec(32, (6, 9), (3, 3), epilogue=SATURATED),
     spec(96, (6, 113), (3, 3), (2, 2), epilogue=Epilogue(True, None, "uint8", pre_shifted=False, short=True)),
@@ -119,7 +121,9 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
             values = saturated(values, scalars(**scalar))
         if what.epilogue.short:
             scalar["shift"] = 19
-            values = short(values, scalars(**scalar))
+            residual_multiplier = short_factor(1 << 15, scalar["shift"], scalar["y_zero"])
+            scalar["residual_multiplier"] = residual_multiplier // (1 if fill == "largest" else 3) >> 7 << 7
+            values = short(values, scalars(**scalar), what.epilogue.residual is not None)
         stored_x = generator.integers(0, 256, (what.batch, what.height, what.width, stored)).astype(np.uint8)
         stored_x[..., : what.in_channels] = values["x"]
         residual = None
