@@ -98,7 +98,7 @@ def test_which_form_is_chosen(inputs: int, factors: tuple[float, float], limits:
 
 @pytest.mark.parametrize(
     ("other_factor", "limits", "short"),
-    [(0.8, (0, 255), True), (1.9, (0, 255), True), (0.8, (0, 15), False), (30.0, (0, 255), False)],
+    [(0.8, (0, 255), True), (1.3, (0, 255), True), (0.8, (0, 15), False), (30.0, (0, 255), False)],
 )
 def test_which_form_an_addition_has(other_factor: float, limits: tuple[int, int], short: bool) -> None:
     generator = np.random.default_rng(1)
