@@ -7,8 +7,8 @@ node's. With the real factor r of a channel and T = max(|A|, |B|), p is the one 
 
 Where codes are 0 to 255, s' is 21 or a little less, such that for every channel m' < 2^15 and what lies between A and B fits 16
 bits once it is shifted: A and B are where the code saturates, or 16 bits do, and kernels multiply int16. So it is for another
-operand's codes of 0 to 255: its multiplier is 2^7 times one below 2^15, and kernels multiply that by 2^7 times the code. What
-this multiplier misses adds to the deviation.
+operand's codes of 0 to 255: its multiplier is a power of two times one below 2^15, and kernels multiply that by the power of two
+times the code. What this multiplier misses adds to the deviation.
 
 Else, without another operand and where no step of the sums skips codes, s' is 24, and A and B are the first and the last sum of
 the codes at which the output saturates, or what the sums reach: the code is the uppermost byte of the product, whose other digits
@@ -170,8 +170,9 @@ def short_add(
     size = np.maximum(np.abs(lower), np.abs(upper))
     for shift in arith.SHORT_SHIFTS:
         forms = _short_forms(factor, size, safe, shift)
-        sixteen_bits = int(np.floor(np.ldexp(other_factor, shift - arith.OTHER_PLACES) + 0.5))
-        other = _Other(other_factor, other_size, sixteen_bits << arith.OTHER_PLACES, zero)
+        places = arith.other_places(shift)
+        sixteen_bits = int(np.floor(np.ldexp(other_factor, shift - places) + 0.5))
+        other = _Other(other_factor, other_size, sixteen_bits << places, zero)
         whole = replace(forms, reduced=np.full_like(forms.reduced, arith.SHORT_LIMIT))  # sums are clamped no earlier
         form = other.added(whole).best(lower, upper, other.multiplier)
         if sixteen_bits < arith.SHORT_LIMIT and form is not None and form.deviation < arith.MAXIMUM_DEVIATION:

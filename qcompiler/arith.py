@@ -267,8 +267,12 @@ def requantize_add_folded(
     return math_.clamp(math_.signed(total) >> shift, lo, hi)
 
 
-OTHER_PLACES: Final = 7
-"""By which :func:`requantize_add_short` moves the codes of the other operand left: as far as int16 holds 255."""
+def other_places(shift: Any) -> Any:
+    """Places by which :func:`requantize_add_short` moves the codes of the other operand left, 3 to 7: int16 holds them.
+
+    Its multiplier then is the real factor times 2^14, whatever the shift.
+    """
+    return shift - 14
 
 
 def requantize_add_short(
@@ -310,8 +314,10 @@ def is_add_short(
     """Whether :func:`requantize_add_short` gives the codes of :func:`requantize_add_narrow` for other operands of 0 to 255."""
     least, most = short_bounds(first_shift)
     fits = ((multiplier >= 0) & (multiplier < SHORT_LIMIT) & (lower == least) & (upper == most)).all()
-    factor, rest = divmod(other_multiplier, 1 << OTHER_PLACES)
-    return bool(fits) and rest == 0 and 0 <= factor < SHORT_LIMIT and shift in SHORT_SHIFTS and (lo, hi) == (0, 255)
+    if shift not in SHORT_SHIFTS:
+        return False
+    factor, rest = divmod(other_multiplier, 1 << other_places(shift))
+    return bool(fits) and rest == 0 and 0 <= factor < SHORT_LIMIT and (lo, hi) == (0, 255)
 
 
 def add(a: Any, a_multiplier: Any, b: Any, b_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:

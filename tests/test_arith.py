@@ -120,7 +120,7 @@ def test_the_short_form_of_an_addition_is_the_narrow_one(
     pairs: list[tuple[int, int]], p: int, multiplier: int, factor: int, shift: int, zero: int, other_zero: int
 ) -> None:
     m, first = (np.array([value], dtype=np.int64) for value in (multiplier, p))
-    other_multiplier = factor << arith.OTHER_PLACES
+    other_multiplier = factor << arith.other_places(shift)
     largest = arith.SHORT_LIMIT * multiplier + 255 * other_multiplier + (zero << shift) + (1 << (shift - 1))
     assume(largest < 1 << 31)
     bounds, tail = arith.short_bounds(first), (shift, zero, 0, 255)

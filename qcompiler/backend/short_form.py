@@ -13,8 +13,8 @@ x86     packssdw, pmulhw, pmulhrsw, paddw                 packuswb, and one perm
 ARM     sqxtn, sqdmulh (twice the half), sqrdmulh, add    sqxtun
 ======  ================================================  ==========================================
 
-With another operand, x86 takes pairs of 16 bits, a sum and 2^7 times a code, to 32 bits in between (pmaddwd); ARM computes with
-32 bits all the way.
+With another operand, x86 takes pairs of 16 bits, a sum and a code times a power of two, to 32 bits in between (pmaddwd); ARM
+computes with 32 bits all the way.
 """
 
 from __future__ import annotations
@@ -214,7 +214,12 @@ class _Rest:
 
     def other_factors(self, lanes: int) -> Any:
         """The multiplier of 16 bits that the other operand has, in the upper half of int32."""
-        return tirx.Broadcast(self.other_multiplier << (16 - arith.OTHER_PLACES), lanes)
+        return tirx.Broadcast(self.other_multiplier << (16 - arith.other_places(self.shift)), lanes)
+
+    def other_power(self, lanes: int) -> Any:
+        """By which the other operand's codes are multiplied: a product takes one instruction, a shift of a vector two."""
+        power = tirx.const(1, "int32") << arith.other_places(self.shift)
+        return tirx.Broadcast(power.astype("uint16"), lanes)
 
     def factor(self, places: int, lanes: int) -> Any:
         """``2^(places - shift)``, by which a rounded product of 16 bits shifts."""
@@ -303,10 +308,7 @@ class _X86:
         dwords = tirx.reinterpret(_vector("int32", len(sums) * len(groups)), codes)
         order = [vector * len(groups) + group for group in groups for vector in (0, len(sums) - 1)]
         ordered = tirx.reinterpret(f"uint8x{2 * lanes}", _picked(dwords, order))
-        others = tirx.reinterpret(
-            f"int16x{2 * lanes}",
-            converted(ordered, "uint16") << tirx.Broadcast(tirx.const(arith.OTHER_PLACES, "uint16"), 2 * lanes),
-        )
+        others = tirx.reinterpret(f"int16x{2 * lanes}", converted(ordered, "uint16") * rest.other_power(2 * lanes))
         words = self._words(sums, lanes)
         totals = []
         for half, factor in enumerate(factors):

@@ -123,7 +123,8 @@ def short(values: dict[str, Array], array: Array, residual: bool = False) -> dic
 def short_factor(largest_multiplier: int, shift: int, zero: int) -> int:
     """The largest ``residual_multiplier`` of a short kernel with which no total overflows int32."""
     room = (1 << 31) - 1 - (arith.SHORT_LIMIT * largest_multiplier + (1 << (shift - 1)) + (zero << shift))
-    return min(room // 255 >> arith.OTHER_PLACES, arith.SHORT_LIMIT - 1) << arith.OTHER_PLACES
+    places = arith.other_places(shift)
+    return min(room // 255 >> places, arith.SHORT_LIMIT - 1) << places
 
 
 def stored_constants(epilogue: Epilogue, values: Mapping[str, Array]) -> dict[str, Array]:
