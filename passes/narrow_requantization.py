@@ -1,4 +1,4 @@
-"""Replaces 64-bit requantization by an int32 form where its deviation is proven to stay under a fiftieth of an output step.
+"""Replaces 64-bit requantization by an int32 form where its deviation is proven to stay under a fortieth of an output step.
 
 Vector units are slow at 64-bit products. The accumulator is clamped to [A, B], outside of which the output saturates anyway,
 shifted right by p (rounded), and multiplied within int32. p, A, B and the multiplier are per channel, the shift s' is the
@@ -40,6 +40,8 @@ LARGEST_PRE_SHIFT: Final = 24
 LARGEST_SHIFT: Final = 30
 _LARGEST_SHORT_PRE_SHIFT: Final = 16
 """Beyond it the bounds of 16 bits would not fit 32."""
+_SIMPLE_DEVIATION: Final = 0.01
+"""With which no first shifts are better than those that deviate least."""
 _ROOM: Final = float(I32.maximum)
 
 
@@ -94,7 +96,7 @@ class _Forms:
 
     def best(self, lower: Array, upper: Array, other_multiplier: int = 0) -> Narrow | None:
         """Without first shifts where that deviates little, else with those that deviate least."""
-        simple = self.deviation[0].max(initial=0.0) <= arith.MAXIMUM_DEVIATION / 2
+        simple = self.deviation[0].max(initial=0.0) <= _SIMPLE_DEVIATION
         shifts = np.zeros(len(lower), dtype=np.int64) if simple else self.deviation.argmin(axis=0)
         return self.chosen(shifts, lower, upper, other_multiplier)
 
