@@ -7,10 +7,10 @@ a tile stay in registers from the bias to the stored code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import gcd
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from tvm import s_tir, te, tirx
 from tvm_ffi import structural_map
 
 from qcompiler.backend.kernel import ConvolutionSpec, Kernel, Scalar, physical_channels
+from qcompiler.backend.prefetch import PIXELS, STEPS
 from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
@@ -43,6 +44,8 @@ _WIDER_TILINGS: Final = 2
 _TOGETHER: Final = 4
 """Vectors of sums that become one of codes: of several pixels where these have fewer."""
 MOST_TOGETHER: Final = 16
+_FETCHED_AHEAD: Final = 128 << 10
+"""Bytes of weights from which on they are not in the second-level cache when a layer begins, and take time to come."""
 _WORTH_UNPACKING: Final = 16
 """Pixels of a task from which on weights are unpacked to scratch, not in registers."""
 
@@ -73,6 +76,18 @@ class _Part(_Plan):
 
     first: int
     tile: Tile
+
+    @property
+    def walked_bytes(self) -> int:
+        """Stored weights that a tile of pixels reads."""
+        return self.tile.blocks * math.prod(self.steps.stored_shape[1:]) // self.steps.together
+
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether there is time to fetch the next vectors' weights while those of a tile are in use."""
+        tiles = self.tile.rows // self.tile.pixel_rows * (self.tile.columns // self.tile.pixel_columns)
+        many = self.problem.weight_bytes >= _FETCHED_AHEAD
+        return many and tiles > 1 and self.steps.together == 1 and (self.inline or not self.converted)
 
 
 def serves(spec: ConvolutionSpec, instruction: DotProduct) -> bool:
@@ -369,9 +384,16 @@ def _schedule(plan: _Part, function: Any) -> Any:
         unpacked = sch.get_sblock("unpacked")
         sch.compute_at(unpacked, c_tile, preserve_unit_loops=True)
         _schedule_unpacked(sch, unpacked, steps)
-    _schedule_sums(sch, sums, plan)
+    walk = _schedule_sums(sch, sums, plan)
+    if plan.fetches_ahead:
+        for loop in (h_tile, w_tile):
+            sch.annotate(loop, PIXELS, 1)
+        for loop in walk:
+            sch.annotate(loop, STEPS, plan.walked_bytes)
     if plan.spec.epilogue.short:  # several vectors become one
-        together = gcd(tile.pixel_columns, _TOGETHER // tile.blocks) if tile.blocks == plan.problem.blocks <= _TOGETHER else 1
+        together = (
+            math.gcd(tile.pixel_columns, _TOGETHER // tile.blocks) if tile.blocks == plan.problem.blocks <= _TOGETHER else 1
+        )
         w_pixel, w_together = sch.split(w_pixel, [None, together])
         sch.vectorize(sch.fuse(w_together, c_block, c_lane))
     else:
@@ -399,8 +421,8 @@ def _schedule_rows(sch: Any, task: Any, plan: _Part) -> None:
         sch.annotate(loops[-2], "pragma_loop_partition_hint", True)
 
 
-def _schedule_sums(sch: Any, sums: Any, plan: _Part) -> None:
-    """Steps outside, the register tile unrolled inside, the innermost loops one instruction."""
+def _schedule_sums(sch: Any, sums: Any, plan: _Part) -> tuple[Any, ...]:
+    """Steps outside, the register tile unrolled inside, the innermost loops one instruction; the loops of the steps."""
     steps, instruction = plan.steps, plan.instruction
     count = 10 if steps.group < DEPTH else 9
     n, h, w, v, lane, kh, kw, word, *dot_loops = sch.get_loops(sums)[-count:]
@@ -425,6 +447,7 @@ def _schedule_sums(sch: Any, sums: Any, plan: _Part) -> None:
         sch.unroll(loop)
     sch.vectorize(initial_lane)
     sch.tensorize(lane, intrinsic_name(instruction))
+    return kh, kw, word_outer
 
 
 def _schedule_unpacked(sch: Any, unpacked: Any, steps: PackedSteps) -> None:

@@ -17,6 +17,7 @@ from tvm import s_tir, te, tirx
 from tvm.ir import PointerType, PrimType
 from tvm_ffi import structural_map
 
+from qcompiler.backend.prefetch import insert
 from qcompiler.interrupts import temporary_folder
 
 MAXIMUM_STACK_BYTES: Final = 64 * 1024
@@ -133,7 +134,7 @@ def _passes(target: Any) -> Any:
             schedule.RenormalizeSplitPattern(),
             plain.StmtSimplify(),
             plain.RemoveNoOp(),
-            plain.prim_func_pass(lambda function, *_: function.with_body(_without_periods(function.body)), opt_level=0),
+            plain.prim_func_pass(lambda function, *_: function.with_body(insert(_without_periods(function.body))), opt_level=0),
             plain.CommonSubexprElim(),
             plain.VerifyMemory(),
         ]
