@@ -34,7 +34,7 @@ import numpy as np
 from qcompiler import arith
 from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType
-from qcompiler.passes.prove_overflow import code_range, weight_rows
+from qcompiler.passes.prove_overflow import code_range, weight_places, weight_rows
 
 LARGEST_PRE_SHIFT: Final = 24
 LARGEST_SHIFT: Final = 30
@@ -60,7 +60,7 @@ class Narrow:
     @property
     def half(self) -> Array:
         """The rounding term of the first shift."""
-        return (np.int64(1) << self.pre_shift) >> 1
+        return _half(self.pre_shift)
 
 
 def saturation_interval(factor: Array, reach: tuple[Array, Array], limits: tuple[float, float]) -> tuple[Array, Array]:
@@ -78,27 +78,31 @@ def saturation_interval(factor: Array, reach: tuple[Array, Array], limits: tuple
 
 @dataclass(frozen=True)
 class _Forms:
-    """Multipliers ``[first shift, O]`` and how much they miss, for one ``shift``; infinitely where something overflows."""
+    """Multipliers ``[first shift, O]`` and how much they miss, for one ``shift``; infinitely where something overflows.
+
+    The rows are those of first shifts from ``least`` on.
+    """
 
     shift: int
+    least: int
     multiplier: Array
     reduced: Array
     deviation: Array
 
     def chosen(self, best: Array, lower: Array, upper: Array, other_multiplier: int = 0) -> Narrow | None:
-        """With the first shifts ``best``; None where that overflows."""
+        """With the first shifts of the rows ``best``; None where that overflows."""
         columns = np.arange(len(best))
         worst = float(self.deviation[best, columns].max())
         if not np.isfinite(worst):
             return None
         multiplier = self.multiplier[best, columns].astype(np.int64)
-        return Narrow(multiplier, best, lower, upper, other_multiplier, self.shift, worst)
+        return Narrow(multiplier, best + self.least, lower, upper, other_multiplier, self.shift, worst)
 
     def best(self, lower: Array, upper: Array, other_multiplier: int = 0) -> Narrow | None:
         """Without first shifts where that deviates little, else with those that deviate least."""
         simple = self.deviation[0].max(initial=0.0) <= _SIMPLE_DEVIATION
-        shifts = np.zeros(len(lower), dtype=np.int64) if simple else self.deviation.argmin(axis=0)
-        return self.chosen(shifts, lower, upper, other_multiplier)
+        rows = np.zeros(len(lower), dtype=np.int64) if simple else self.deviation.argmin(axis=0)
+        return self.chosen(rows, lower, upper, other_multiplier)
 
 
 @dataclass(frozen=True)
@@ -118,35 +122,42 @@ class _Other:
         return replace(forms, deviation=np.where(fits, deviation, np.inf))
 
 
-def _forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
-    shifts = np.arange(LARGEST_PRE_SHIFT + 1)[:, None]
-    half = (np.int64(1) << shifts) >> 1
+def _half(first_shift: Array) -> Array:
+    """The rounding term of first shifts."""
+    return (np.int64(1) << np.maximum(first_shift, 0)) >> 1
+
+
+def _forms(factor: Array, size: Array, safe: Array, shift: int, least: int = 0) -> _Forms:
+    shifts = np.arange(least, LARGEST_PRE_SHIFT + 1)[:, None]
+    half = _half(shifts)
     multiplier = np.floor(np.ldexp(factor[None, :], shifts + shift) + 0.5)
-    reduced = (size[None, :] + half) >> shifts
+    reduced = arith.moved_right(size[None, :] + half, shifts)
     fits = (size + half <= I32.maximum) & (multiplier <= I32.maximum) & (safe[None, :] + half <= I32.maximum)
     deviation = np.where(shifts > 0, np.ldexp(factor[None, :], shifts - 1), 0.0)
     deviation = deviation + size * np.abs(np.ldexp(multiplier, -(shifts + shift)) - factor)
-    return _Forms(shift, multiplier, reduced, np.where(fits, deviation, np.inf))
+    return _Forms(shift, least, multiplier, reduced, np.where(fits, deviation, np.inf))
 
 
-def _short_forms(factor: Array, size: Array, safe: Array, shift: int) -> _Forms:
-    """Those of :func:`_forms` whose factors have 16 bits."""
-    forms, limit = _forms(factor, size, safe, shift), arith.SHORT_LIMIT
-    few = np.arange(len(forms.deviation))[:, None] <= _LARGEST_SHORT_PRE_SHIFT
+def _short_forms(factor: Array, size: Array, safe: Array, shift: int, places: int) -> _Forms:
+    """Those of :func:`_forms` whose factors have 16 bits, and with first shifts to the left by up to ``places``."""
+    forms, limit = _forms(factor, size, safe, shift, -places), arith.SHORT_LIMIT
+    few = np.arange(len(forms.deviation))[:, None] <= _LARGEST_SHORT_PRE_SHIFT  # as kernels shift, who begin with the places
     fits = (forms.multiplier < limit) & (forms.reduced < limit) & few
     return replace(forms, deviation=np.where(fits, forms.deviation, np.inf))
 
 
-def short(factor: Array, lower: Array, upper: Array, safe: Array, zero: int, limits: tuple[int, int]) -> Narrow | None:
+def short(
+    factor: Array, lower: Array, upper: Array, safe: Array, zero: int, limits: tuple[int, int], places: int
+) -> Narrow | None:
     """The form whose factors have 16 bits; None where there is none, as for other codes than 0 to 255.
 
-    Arguments as of :func:`saturated`.
+    Arguments as of :func:`saturated`; ``places``: :func:`arith.weight_places`.
     """
     if limits != (0, 255):
         return None
     size = np.maximum(np.abs(lower), np.abs(upper))
     for shift in arith.SHORT_SHIFTS:
-        form = _short_forms(factor, size, safe, shift).best(lower, upper)
+        form = _short_forms(factor, size, safe, shift, places).best(lower, upper)
         if form is None or form.deviation >= arith.MAXIMUM_DEVIATION:
             continue
         constants, tail = (form.multiplier, form.pre_shift), (form.shift, zero, *limits)
@@ -171,7 +182,7 @@ def short_add(
         return None
     size = np.maximum(np.abs(lower), np.abs(upper))
     for shift in arith.SHORT_SHIFTS:
-        forms = _short_forms(factor, size, safe, shift)
+        forms = _short_forms(factor, size, safe, shift, 0)
         places = arith.other_places(shift)
         sixteen_bits = int(np.floor(np.ldexp(other_factor, shift - places) + 0.5))
         other = _Other(other_factor, other_size, sixteen_bits << places, zero)
@@ -276,7 +287,8 @@ class NarrowRequantization:
             other_factor = float(np.ldexp(float(node["other_multiplier"]), -node["shift"]))
             other_low, other_high = code_range(graph, node.inputs[2])
         zero, (lo, hi) = node.output.zero or 0, node["limits"]
-        rows = weight_rows(graph, graph.producer[node.inputs[0]])
+        sums = graph.producer[node.inputs[0]]
+        rows, places = weight_rows(graph, sums), weight_places(graph, sums)
         reach = arith.accumulator_range(*rows)
         limits = (lo - zero - 1 - other_high * other_factor, hi - zero + 1 - other_low * other_factor)
         lower, upper = saturation_interval(factor, reach, limits)
@@ -288,4 +300,4 @@ class NarrowRequantization:
             return (short_add(*arguments, *other, (lo, hi)) if bytes_only else None) or narrowed(*arguments, *other)
         if dtype.signed:
             return narrowed(*arguments)
-        return short(*arguments, zero, (lo, hi)) or saturated(*arguments, zero, (lo, hi)) or narrowed(*arguments)
+        return short(*arguments, zero, (lo, hi), places) or saturated(*arguments, zero, (lo, hi)) or narrowed(*arguments)

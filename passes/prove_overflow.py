@@ -1,8 +1,9 @@
 """Analysis: proves that no sum or product of the integer graph can overflow, whatever the input.
 
-Every partial sum of raw codes, in any order, from its start, fits int32, both for unsigned bytes and for the signed bytes that
-ARM kernels see; every product of the wide requantizations fits int64 with its rounding term; every term of the narrow forms and
-of additions fits int32, but for products that are used modulo 2^32. The reasons are exact integer bounds over the actual weights.
+Every partial sum of raw codes, in any order, from its start, fits int32 (times 16 or 64 where weights have 4 or 2 bits, as
+kernels have it), both for unsigned bytes and for the signed bytes that ARM kernels see; every product of the wide requantizations
+fits int64 with its rounding term; every term of the narrow forms and of additions fits int32, but for products that are used
+modulo 2^32. The reasons are exact integer bounds over the actual weights.
 
 The graph is returned unchanged. InternalError, with every failed bound, where the proof fails: quantization chooses scales so
 that it cannot.
@@ -45,6 +46,13 @@ def weight_rows(graph: Graph, node: Node) -> tuple[Array, Array, int]:
     return rows, start.astype(np.int64), dtype.maximum
 
 
+def weight_places(graph: Graph, node: Node) -> int:
+    """By how many places kernels' sums of a conv2d or linear are moved left."""
+    dtype = graph.constant[node.inputs[1]].type.dtype
+    assert isinstance(dtype, IntegerType)
+    return arith.weight_places(dtype.bits)
+
+
 def _magnitude(limits: tuple[int, int]) -> int:
     return max(abs(limits[0]), abs(limits[1]))
 
@@ -73,7 +81,7 @@ def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
     if is_saturated(graph, node):
         return []  # a product may wrap around
     first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[2:5])
-    low, high = (np.clip(edge, lower, upper) >> first for edge in (low, high))
+    low, high = (arith.moved_right(np.clip(edge, lower, upper), first) for edge in (low, high))
     reduced = np.maximum(np.abs(low), np.abs(high))
     products = [int(t) * int(m) for t, m in zip(reduced, multiplier, strict=True)]
     folded = abs(node.output.zero or 0) << node["shift"] if other else 0
@@ -83,7 +91,8 @@ def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
 def bounds(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
     """What must hold for ``node``: (what, the largest magnitude, the limit)."""
     if node.op in WEIGHTED:
-        return [("partial sum", int(arith.largest_partial_sum(*weight_rows(graph, node)).max()), arith.LARGEST_ACCUMULATOR)]
+        largest = int(arith.largest_partial_sum(*weight_rows(graph, node)).max()) << weight_places(graph, node)
+        return [("partial sum", largest, arith.LARGEST_ACCUMULATOR)]
     if node.op.startswith("requantize"):
         return _accumulated(graph, node)
     if node.op in ("add", "maximum", "minimum"):

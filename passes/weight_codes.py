@@ -114,22 +114,25 @@ def weight_codes(
 ) -> WeightCodes:
     """Codes of ``[O, ...]`` float weights, and the int32 bias in units of ``input_scale * scale`` less the zero point's share.
 
-    A channel's scale is raised until its bias fits 2^30 and until every partial sum of raw codes (0 to ``input_maximum``, or
-    less 128 where a kernel sees signed bytes) from that bias fits int32; so the overflow proof holds by construction.
+    A channel's scale is raised until its bias fits 2^30 and until every partial sum of raw codes (0 to ``input_maximum``, or less
+    128 where a kernel sees signed bytes) from that bias fits int32, both moved left as kernels do below 8 bits; so the overflow
+    proof holds by construction.
     ``scale``: float64[O] to begin with, where the weights were rounded before; by default those that lose least.
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
+    places = arith.weight_places(bits)
+    largest_bias = arith.MAXIMUM_BIAS >> places
     offset = np.zeros(len(rows)) if bias is None else bias.astype(np.float64)
     scale = least_error_scales(rows, bits) if scale is None else scale
-    scale = np.maximum(scale, np.abs(offset) / (input_scale * (arith.MAXIMUM_BIAS // 2)))
+    scale = np.maximum(scale, np.abs(offset) / (input_scale * (largest_bias // 2)))
     dead = ~rows.any(axis=1)
     if dead.any() and not dead.all():  # any scale serves a channel without weights: one that its neighbours' shift suits
         scale[dead] = np.maximum(scale[dead], scale[~dead].max())
     while True:
         codes = _codes(rows, scale, bits)
         start = round_half_up(offset / (input_scale * scale)) - input_zero * codes.sum(axis=1)
-        unsafe = np.abs(start) > arith.MAXIMUM_BIAS
-        unsafe |= arith.largest_partial_sum(codes, start, input_maximum) > arith.LARGEST_ACCUMULATOR
+        unsafe = np.abs(start) > largest_bias
+        unsafe |= arith.largest_partial_sum(codes, start, input_maximum) > arith.LARGEST_ACCUMULATOR >> places
         if not unsafe.any():
             return WeightCodes(codes.astype(np.int8).reshape(weight.shape), scale, start.astype(np.int32))
         scale = np.where(unsafe, scale * 1.125, scale)

@@ -52,11 +52,28 @@ class Arithmetic(Protocol):
     def high_product(self, a: Any, b: Any) -> Any:
         """``(a * b) >> 32`` of int32 numbers, the product in int64, the result in int32."""
 
+    def moved_right(self, value: Any, places: Any) -> Any:
+        """``value >> places``; numpy alone moves left by negative places."""
+
     def unsigned(self, value: Any) -> Any:
         """The 32 bits of an int32 as an unsigned number; sums of such numbers wrap around."""
 
     def signed(self, value: Any) -> Any:
         """What :meth:`unsigned` made of an int32, back again."""
+
+
+def moved_right(value: Any, places: IntArray) -> IntArray:
+    """``value >> places``; to the left where ``places`` are negative."""
+    result: IntArray = (value << np.maximum(-places, 0)) >> np.maximum(places, 0)
+    return result
+
+
+def weight_places(bits: int) -> int:
+    """By how many places kernels' sums over weights of so many bits are moved left.
+
+    Codes below 8 bits are unpacked to the upper bits of a byte, which takes fewer instructions than to the lower ones.
+    """
+    return 8 - bits
 
 
 class NumpyArithmetic:
@@ -82,6 +99,9 @@ class NumpyArithmetic:
 
     def high_product(self, a: Any, b: Any) -> Any:
         return (self.wide(a) * self.wide(b)) >> 32
+
+    def moved_right(self, value: Any, places: Any) -> Any:
+        return moved_right(np.asarray(value), np.asarray(places))
 
     def unsigned(self, value: Any) -> Any:
         return np.asarray(value).astype(np.uint32)
@@ -139,12 +159,15 @@ def requantize_add(
 
 
 def pre_shift(accumulator: Any, shift: Any, lower: Any, upper: Any, math_: Arithmetic) -> Any:
-    """The narrow form's first step, ``clamp(acc, A, B) >> p`` in int32; p >= 0.
+    """The narrow form's first step, ``clamp(acc, A, B) >> p`` in int32.
+
+    p may be negative where :func:`is_short` and weights have fewer than 8 bits: to the left by at most :func:`weight_places`, as
+    kernels' sums are. Kernels that call this have p >= 0.
 
     The rounding term ``1 << (p - 1)`` is in the accumulator already, by way of the bias, and so in A and B. None stands for 0.
     """
     clamped = math_.clamp(accumulator, lower, upper)
-    return clamped if shift is None else clamped >> shift
+    return clamped if shift is None else math_.moved_right(clamped, shift)
 
 
 def requantize_narrow(
@@ -178,7 +201,8 @@ def short_word(multiplier: Any, first_shift: Any) -> Any:
 
 def short_bounds(first_shift: IntArray) -> tuple[IntArray, IntArray]:
     """The sums beyond which :func:`requantize_short` saturates at 16 bits; int64[C] both."""
-    return np.int64(-SHORT_LIMIT) << first_shift, (np.int64(SHORT_LIMIT) << first_shift) - 1
+    least, most = (moved_right(np.int64(limit), -first_shift) for limit in (-SHORT_LIMIT, SHORT_LIMIT))
+    return least, most - 1
 
 
 def is_short(
@@ -186,14 +210,14 @@ def is_short(
 ) -> bool:
     """Whether :func:`requantize_short` gives the codes of :func:`requantize_narrow`, whatever the sums.
 
-    Beyond each bound either the code has saturated or 16 bits have.
+    Beyond each bound either the code has saturated or 16 bits have: what moves left reaches their largest number only about.
     """
     if shift not in SHORT_SHIFTS or (lo, hi) != (0, 255) or not ((multiplier >= 0) & (multiplier < SHORT_LIMIT)).all():
         return False
     least, most = short_bounds(first_shift)
-    codes = [round_shift((end >> first_shift) * multiplier, shift, NUMPY) + zero for end in (lower, upper)]
+    codes = [round_shift(moved_right(end, first_shift) * multiplier, shift, NUMPY) + zero for end in (lower, upper)]
     below = (lower == least) | ((lower > least) & (codes[0] <= lo))
-    above = (upper == most) | ((upper < most) & (codes[1] >= hi))
+    above = ((upper == most) & (first_shift >= 0)) | ((upper <= most) & (codes[1] >= hi))
     return bool((below & above).all())
 
 
@@ -221,14 +245,17 @@ def saturation_bounds(
     """The narrowest ``lower`` and ``upper`` with which :func:`requantize_narrow` gives the same codes; int64[C] all.
 
     Those of a channel stay as they are where its multiplier is 0, or so large that one step of the sum skips codes, or so small
-    that no sum of 32 bits reaches the limits.
+    that no sum of 32 bits reaches the limits, and where its first shift is negative.
     """
     half = np.int64(1) << (shift - 1)
     divisor = np.maximum(multiplier, 1)
-    least = -((half - (np.int64(lo - zero) << shift)) // divisor) << first_shift
-    most = (-((half - (np.int64(hi + 1 - zero) << shift)) // divisor) << first_shift) - 1
-    reached = [round_shift((end >> first_shift) * multiplier, shift, NUMPY) + zero for end in (least, most)]
-    exact = (multiplier > 0) & ((lower >= least) | (reached[0] == lo)) & ((upper <= most) | (reached[1] == hi))
+    right = np.maximum(first_shift, 0)
+    least = -((half - (np.int64(lo - zero) << shift)) // divisor) << right
+    most = (-((half - (np.int64(hi + 1 - zero) << shift)) // divisor) << right) - 1
+    reached = [round_shift((end >> right) * multiplier, shift, NUMPY) + zero for end in (least, most)]
+    exact = (
+        (multiplier > 0) & (first_shift >= 0) & ((lower >= least) | (reached[0] == lo)) & ((upper <= most) | (reached[1] == hi))
+    )
     exact &= (least <= LARGEST_ACCUMULATOR) & (most >= -LARGEST_ACCUMULATOR)  # a bound that is moved still fits int32
     return tuple(np.where(exact, np.minimum(np.maximum(end, least), most), end) for end in (lower, upper))  # type: ignore[return-value]
 
@@ -313,7 +340,7 @@ def is_add_short(
 ) -> bool:
     """Whether :func:`requantize_add_short` gives the codes of :func:`requantize_add_narrow` for other operands of 0 to 255."""
     least, most = short_bounds(first_shift)
-    fits = ((multiplier >= 0) & (multiplier < SHORT_LIMIT) & (lower == least) & (upper == most)).all()
+    fits = ((multiplier >= 0) & (multiplier < SHORT_LIMIT) & (first_shift >= 0) & (lower == least) & (upper == most)).all()
     if shift not in SHORT_SHIFTS:
         return False
     factor, rest = divmod(other_multiplier, 1 << other_places(shift))

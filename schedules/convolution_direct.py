@@ -23,7 +23,7 @@ from qcompiler.backend.prefetch import PIXELS, STEPS
 from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
-from qcompiler.schedules.pack import PackedSteps, adjust_for_offset, unpack_code
+from qcompiler.schedules.pack import PackedSteps, bias_adjustment, unpack_code
 from qcompiler.schedules.tile import choose_tiling
 from qcompiler.schedules.tile_ranking import rank_tilings
 from qcompiler.schedules.tiling import Problem, Tile, Tiling, divisors, refusal, scratch_bytes, tiling_text
@@ -32,11 +32,11 @@ _DENSE_CHANNELS: Final = 2
 """Up to so many input channels fill half a dot product at most."""
 _STACK_BYTES: Final = MAXIMUM_STACK_BYTES - 4096
 """Copied rows and unpacked weights of a task; the accumulators come on top."""
-_WORTH_INLINE: Final = 7
-"""Pixels of a tile from which on its dot products hide unpacking in registers, where that is a matter of two instructions."""
 _INLINE_ACCUMULATORS: Final = 24
 _INLINE_BLOCKS: Final = 3
-"""Vectors of sums and of weights beside which unpacking finds registers."""
+"""Vectors of sums and of weights beside which unpacking in registers finds some for itself,"""
+_MANY_PIXELS: Final = 7
+"""which is worth it for tiles of so many pixels."""
 _RESIDUAL_ACCUMULATORS: Final = 16
 """The long epilogue of a small tile overlaps with the next tile's dot products."""
 _WIDER_TILINGS: Final = 2
@@ -134,16 +134,13 @@ def build(spec: ConvolutionSpec, instruction: DotProduct, schedule_name: str, ti
         function = _start_from_bias(function, function.params[names.index("bias")], instruction.lanes)
         functions.append(_place_part(part, function, names))
 
-    def adjust(bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return adjust_for_offset(bias, codes, instruction.x_offset)
-
     return Kernel(
         function=tuple(functions),
         arguments=names,
         tasks=sum(task_count(function) for function in functions),
         schedule=schedule_name,
         pack=lambda codes: plan.steps.pack(_columns_as_channels(codes) if plan.dense else codes),
-        adjust_bias=adjust if instruction.x_offset else None,
+        adjust_bias=bias_adjustment(instruction.x_offset, spec.places),
     )
 
 
@@ -235,16 +232,15 @@ def _plan(original: ConvolutionSpec, instruction: DotProduct) -> _Plan | None:
             problem, unpacked = whole, False
     tiling = choose_tiling(problem, instruction)
     pixels = max((tile.rows * tile.columns for tile in tiling), default=0)
-    wide = replace(whole, most_accumulators=_INLINE_ACCUMULATORS, most_blocks=_INLINE_BLOCKS)
-    wide_pixels = min((tile.pixel_rows * tile.pixel_columns for tile in choose_tiling(wide, instruction)), default=0)
-    cheap = wide_pixels >= _WORTH_INLINE and instruction.weight_dtype == "int8" and words % per_byte == 0
-    inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < _WORTH_UNPACKING or cheap)
+    inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < _WORTH_UNPACKING)
     if converted and not unpacked and not inline:
         return None
     if inline and spec.groups > 1 and words % per_byte:
         return None
     if inline:
-        problem = wide if cheap else whole
+        wide = replace(whole, most_accumulators=_INLINE_ACCUMULATORS, most_blocks=_INLINE_BLOCKS)
+        many = min((tile.pixel_rows * tile.pixel_columns for tile in choose_tiling(wide, instruction)), default=0) >= _MANY_PIXELS
+        problem = wide if many and instruction.weight_dtype == "int8" and words % per_byte == 0 else whole
         tiling = choose_tiling(problem, instruction)
         words = -(-words // per_byte) * per_byte
     together = _together(original, whole.blocks)
@@ -361,7 +357,7 @@ def _expression(plan: _Part) -> tuple[tuple[str, ...], list[Any]]:
 
     def code(n: Any, h: Any, w: Any, c: Any) -> Any:
         accumulator = sums[n, h, w, c // lanes, c % lanes]
-        return apply_epilogue(spec.epilogue, arguments, accumulator, c, (n, h, w, c))
+        return apply_epilogue(spec.epilogue, arguments, accumulator, c, (n, h, w, c), spec.places)
 
     y = te.compute(shape, code, name="y")
     return arguments.ordered(x, weights, y)

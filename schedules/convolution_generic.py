@@ -15,7 +15,7 @@ from tvm import s_tir, te, tirx
 from qcompiler.backend.kernel import LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import task_count
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
-from qcompiler.schedules.pack import pack_codes, unpack_code
+from qcompiler.schedules.pack import bias_adjustment, pack_codes, unpack_code
 
 
 def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
@@ -28,7 +28,11 @@ def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     per_byte = 8 // spec.weight_bits
     weights = te.placeholder((-(-steps // per_byte), shape[3]), "int8" if spec.weight_bits == 8 else "uint8", name="weights")
     sums = _sums(spec, shape, x, weights, arguments)
-    y = te.compute(shape, lambda *place: apply_epilogue(spec.epilogue, arguments, sums(*place), place[3], place), name="y")
+
+    def code(*place: Any) -> Any:
+        return apply_epilogue(spec.epilogue, arguments, sums(*place), place[3], place, spec.places)
+
+    y = te.compute(shape, code, name="y")
     names, tensors = arguments.ordered(x, weights, y)
     function = _schedule(te.create_prim_func(tensors))
 
@@ -38,7 +42,14 @@ def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
         by_step[0, :, : spec.out_channels] = codes.transpose(2, 3, 1, 0).reshape(steps, spec.out_channels)
         return by_step.reshape(-1).view(np.uint8) if per_byte == 1 else pack_codes(by_step, spec.weight_bits).reshape(-1)
 
-    return Kernel(function=function, arguments=names, tasks=task_count(function), schedule="convolution_generic", pack=pack)
+    return Kernel(
+        function=function,
+        arguments=names,
+        tasks=task_count(function),
+        schedule="convolution_generic",
+        pack=pack,
+        adjust_bias=bias_adjustment(0, spec.places),
+    )
 
 
 def _sums(spec: ConvolutionSpec, shape: tuple[int, ...], x: Any, weights: Any, arguments: Any) -> Any:

@@ -19,7 +19,7 @@ from qcompiler.backend.kernel import LANES, SCALARS, ConvolutionSpec, Kernel, Sc
 from qcompiler.schedules.depthwise_plan import TOGETHER, Plan, plan
 from qcompiler.schedules.epilogue import EpilogueArguments, apply_epilogue
 from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
-from qcompiler.schedules.pack import adjust_for_offset
+from qcompiler.schedules.pack import bias_adjustment
 from qcompiler.schedules.taps import FLIP, UNITS
 
 
@@ -47,7 +47,7 @@ def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
         tasks=chosen.tasks,
         schedule=f"depthwise: {chosen.rows}x{chosen.tile} pixels, {chosen.blocks_per_task}x{chosen.channels} channels",
         pack=pack,
-        adjust_bias=_flipped_bias if unit.flips else None,
+        adjust_bias=bias_adjustment(FLIP if unit.flips else 0, spec.places),
     )
 
 
@@ -63,11 +63,6 @@ def pack_taps(codes: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
     places = np.arange(8 // bits, dtype=np.uint8)[:, None] * np.uint8(bits)
     packed: np.ndarray[Any, Any] = np.bitwise_or.reduce(fields << places, axis=2)
     return packed.astype(np.uint8).reshape(-1)
-
-
-def _flipped_bias(bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The bias when x is seen as code - 128."""
-    return adjust_for_offset(bias, codes, FLIP)
 
 
 class _Body:
@@ -122,14 +117,12 @@ class _Body:
                 self.write_word(self.weights, (block * len(self.vectors) + place) * self.word, rows, self.unit.weight_dtype)
 
     def decode(self, stored: Any) -> Any:
-        """The int8 codes of a block from its packed bytes."""
+        """The int8 codes of a block from its packed bytes, moved left by the places of the sums."""
         bits = self.spec.weight_bits
         lanes = LANES * bits // 8
-        signed = tir.reinterpret(f"int8x{lanes}", stored)
-        fields = [
-            (signed << splat(tir.int8(8 - bits - place), lanes)) >> splat(tir.int8(8 - bits), lanes)
-            for place in range(0, 8, bits)
-        ]
+        mask = splat(tir.uint8(0xFF << self.spec.places & 0xFF), lanes)
+        moved = [(stored << splat(tir.uint8(self.spec.places - place), lanes)) & mask for place in range(0, 8, bits)]
+        fields = [tir.reinterpret(f"int8x{lanes}", field) for field in moved]
         return fields[0] if bits == 8 and self.plan.channels == LANES else tir.Shuffle(fields, list(range(self.plan.channels)))
 
     def write_word(self, target: Any, index: Any, rows: list[Any], dtype: str) -> None:
@@ -266,7 +259,7 @@ class _Body:
                 return
             with tir.vectorized(chosen.channels) as lane:
                 total = sums[(row * pixels + pixel) * chosen.channels + lane]
-                value = apply_epilogue(spec.epilogue, self.epilogue, total, channel + lane, (index + lane,))
+                value = apply_epilogue(spec.epilogue, self.epilogue, total, channel + lane, (index + lane,), spec.places)
                 tir.buffer_store(self.buffers["y"], value, [index + lane])
 
         for pixel in range(pixels):

@@ -65,13 +65,18 @@ def epilogue_placeholders(epilogue: Epilogue, shape: tuple[int, ...]) -> Epilogu
 
 
 def apply_epilogue(
-    epilogue: Epilogue, arguments: EpilogueArguments, accumulator: Any, channel: Any, place: tuple[Any, ...]
+    epilogue: Epilogue, arguments: EpilogueArguments, accumulator: Any, channel: Any, place: tuple[Any, ...], places: int
 ) -> Any:
-    """The output code of one element: ``accumulator`` is its int32 sum with the bias in it, ``place`` its four indices."""
+    """The output code of one element: ``accumulator`` is its int32 sum with the bias in it, ``place`` its four indices.
+
+    The sum is moved left by ``places``; short forms have that in their first shift.
+    """
     scalars = arguments.scalars
     multiplier = arguments.multiplier[channel]
     shift, zero = scalars[Scalar.SHIFT], scalars[Scalar.Y_ZERO]
     low, high = scalars[Scalar.LO], scalars[Scalar.HI]
+    if places and not epilogue.short:
+        accumulator = accumulator >> places
     if arguments.residual is None:
         if epilogue.short:
             return short_form.codes(accumulator, multiplier, epilogue.pre_shifted, shift, zero)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from qcompiler.arith import weight_places
+from qcompiler.backend.kernel import BiasAdjustment
 from qcompiler.schedules.dot_product import DEPTH
 
 
@@ -15,8 +17,8 @@ class PackedSteps:
     """Weights as ``[blocks / together][steps][together][DEPTH / group][lanes][group]``; a step is four input channels of one tap.
 
     ``together``: blocks that are read side by side, so that one stream of memory serves them. ``words``: steps per tap.
-    Below 8 bits a byte holds the same place of ``8 / bits`` successive steps, the first in the low bits, each code less the
-    smallest, so unpacking is a shift, an and, and a subtraction of whole vectors.
+    Below 8 bits a byte holds the same place of ``8 / bits`` successive steps, the first in the low bits. Unpacking is a shift to
+    the upper bits and an and of whole vectors.
     """
 
     blocks: int
@@ -71,8 +73,8 @@ def pack_codes(codes: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
     blocks, steps, places = codes.shape
     per_byte = 8 // bits
     stored = -(-steps // per_byte)
-    padded = np.full((blocks, stored * per_byte, places), -_smallest(bits), np.uint8)
-    padded[:, :steps] = codes - _smallest(bits)
+    padded = np.zeros((blocks, stored * per_byte, places), np.uint8)
+    padded[:, :steps] = codes.view(np.uint8) & (0xFF >> (8 - bits))
     grouped = padded.reshape(blocks, stored, per_byte, places)
     packed = np.zeros((blocks, stored, places), np.uint8)
     for position in range(per_byte):
@@ -81,20 +83,21 @@ def pack_codes(codes: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
 
 
 def unpack_code(byte: Any, position: Any, bits: int) -> Any:
-    """The int8 code at ``position`` of a stored byte, as a TVM expression."""
+    """The code at ``position`` of a stored byte in the upper bits of an int8, as a TVM expression."""
     from tvm import tirx  # numpy alone must suffice to pack
 
-    code = (byte >> (position * bits).astype("uint8")) & tirx.const(0xFF >> (8 - bits), "uint8")
-    return code.astype("int8") + tirx.const(_smallest(bits), "int8")
+    code = byte << (weight_places(bits) - position * bits).astype("uint8")
+    return (code & tirx.const(0xFF << weight_places(bits) & 0xFF, "uint8")).astype("int8")
 
 
-def _smallest(bits: int) -> int:
-    """The smallest weight code below 8 bits."""
-    return -(1 << (bits - 1))
+def bias_adjustment(offset: int, places: int) -> BiasAdjustment | None:
+    """Makes the bias of sums over ``x`` that of sums over ``x - offset`` moved left by ``places``; None if they are the same."""
+    if not offset and not places:
+        return None
 
+    def adjust(bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        sums: np.ndarray[Any, Any] = codes.reshape(codes.shape[0], -1).astype(np.int64).sum(axis=1)
+        adjusted: np.ndarray[Any, Any] = ((bias.astype(np.int64) + offset * sums) << places).astype(np.int32)
+        return adjusted
 
-def adjust_for_offset(bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any], offset: int) -> np.ndarray[Any, Any]:
-    """The bias with which sums over ``x - offset`` equal sums over ``x``: int32 ``[CO]``."""
-    sums: np.ndarray[Any, Any] = codes.reshape(codes.shape[0], -1).astype(np.int64).sum(axis=1)
-    adjusted: np.ndarray[Any, Any] = (bias.astype(np.int64) + offset * sums).astype(np.int32)
-    return adjusted
+    return adjust

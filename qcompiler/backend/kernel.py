@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from qcompiler.arith import weight_places
+
 SCALARS: Final = 8
 LANES: Final = 16
 REQUANTIZATION: Final = 64
@@ -97,6 +99,11 @@ class ConvolutionSpec:
         return (self.width + self.padding[1] + self.padding[3] - self.dilation[1] * (self.kernel[1] - 1) - 1) // self.strides[
             1
         ] + 1
+
+    @property
+    def places(self) -> int:
+        """By how many places the sums are moved left."""
+        return weight_places(self.weight_bits)
 
     @property
     def is_depthwise(self) -> bool:
@@ -367,6 +374,10 @@ def work(spec: KernelSpec) -> float:
     return outputs * (spec.in_channels // spec.groups * math.prod(spec.kernel) + REQUANTIZATION)
 
 
+BiasAdjustment = Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+"""int32 bias ``[CO]`` and weight codes to the bias that a kernel starts from."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A scheduled TIR function (argument order as in ``arguments``) and how its constants are stored.
@@ -374,7 +385,7 @@ class Kernel:
     ``arguments``: names among x, residual, weights, bias, multiplier, table, pre_shift, lower, upper, scalars, y.
     ``tasks``: extent of the outermost loop. ``pack``: weight codes ``[CO, CI / groups, KH, KW]`` int8 to bytes (uint8 array).
     ``constants``: arguments that belong to the kernel itself, such as tables of indices.
-    ``adjust_bias``: int32 bias ``[CO]`` and weight codes to the bias that this kernel starts from (ARM sees x ^ 0x80).
+    ``adjust_bias``: where a kernel sees x ^ 0x80 (ARM), or unpacks weights to the upper bits of bytes.
     """
 
     function: Any
@@ -382,5 +393,5 @@ class Kernel:
     tasks: int
     schedule: str
     pack: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]] | None = None
-    adjust_bias: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], np.ndarray[Any, Any]] | None = None
+    adjust_bias: BiasAdjustment | None = None
     constants: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)

@@ -59,6 +59,9 @@ class TirArithmetic:
         lanes = lanes_of(condition)
         return tirx.Select(condition, *(v if lanes_of(v) == lanes else tirx.Broadcast(v, lanes) for v in (a, b)))
 
+    def moved_right(self, value: Any, places: Any) -> Any:
+        return value >> places
+
     def unsigned(self, value: Any) -> Any:
         return tirx.const(value, "uint32") if isinstance(value, int) else converted(value, "uint32")
 

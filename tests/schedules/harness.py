@@ -114,6 +114,8 @@ def saturated(values: dict[str, Array], array: Array) -> dict[str, Array]:
 
 def short(values: dict[str, Array], array: Array, residual: bool = False) -> dict[str, Array]:
     """``values`` with bounds as short kernels take them to be; ``residual``: those that add another operand."""
+    left = values["pre_shift"] < 0  # then the code has to saturate before 16 bits do
+    values["multiplier"] = np.where(left, np.maximum(values["multiplier"], 1 << (array[Scalar.SHIFT] - 7)), values["multiplier"])
     if residual:
         least, most = arith.short_bounds(values["pre_shift"].astype(np.int64))
         return values | {"lower": least.astype(values["lower"].dtype), "upper": most.astype(values["upper"].dtype)}
@@ -127,11 +129,11 @@ def short_factor(largest_multiplier: int, shift: int, zero: int) -> int:
     return min(room // 255 >> places, arith.SHORT_LIMIT - 1) << places
 
 
-def stored_constants(epilogue: Epilogue, values: Mapping[str, Array]) -> dict[str, Array]:
-    """The constants of channels as kernels read them."""
+def stored_constants(epilogue: Epilogue, values: Mapping[str, Array], places: int) -> dict[str, Array]:
+    """The constants of channels as kernels read them, whose sums are moved left by ``places``."""
     found = {name: values[name] for name in epilogue.channel_arguments}
     if epilogue.short:
-        found["multiplier"] = arith.short_word(values["multiplier"], values["pre_shift"])
+        found["multiplier"] = arith.short_word(values["multiplier"], values["pre_shift"] + places)
     return found
 
 

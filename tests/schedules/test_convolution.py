@@ -86,6 +86,9 @@ CASES = {
     "linear_streams_batch": spec(1, 68, 512, batch=5, weight_bits=4),
     "linear_uneven_streams": spec(1, 36, 1000, weight_bits=2),
     "w4": spec(16, 16, 32, 3, weight_bits=4),
+    "w4_unshifted": spec(16, 16, 32, 3, weight_bits=4, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, short=True)),
+    "w2_short_residual": spec(9, 24, 48, 3, weight_bits=2, epilogue=SHORT_RESIDUAL),
+    "w4_saturated": spec((5, 13), 24, 48, 3, weight_bits=4, epilogue=Epilogue(True, None, "uint8", saturated=True)),
     "w4_odd": spec(9, 20, 40, 3, weight_bits=4, epilogue=WIDE),
     "w4_inline": spec(2, 200, 80, weight_bits=4),
     "w4_linear": spec(1, 100, 10, weight_bits=4, epilogue=Epilogue(False, None, "int16")),
@@ -134,6 +137,9 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
         values["multiplier"] <<= arith.SATURATED_SHIFT - shift
         shift = arith.SATURATED_SHIFT
     if case.epilogue.short:
+        if not case.epilogue.residual:
+            left = random.integers(0, case.places + 1, channels)
+            values["pre_shift"] -= left if case.epilogue.pre_shifted else case.places
         short_shift = int(random.choice(arith.SHORT_SHIFTS))
         scaled = values["multiplier"] << max(short_shift - shift, 0)
         values["multiplier"] = np.minimum(scaled, arith.SHORT_LIMIT - random.integers(1, 3, channels))
@@ -182,7 +188,7 @@ def reference(case: ConvolutionSpec, values: dict[str, np.ndarray[Any, Any]]) ->
     total += values["bias"]
     if case.epilogue.narrow:
         total = np.clip(total, values["lower"], values["upper"])
-        total >>= values["pre_shift"]  # its rounding term is in the bias
+        total = arith.moved_right(total, values["pre_shift"])  # its rounding term is in the bias
     total = total * values["multiplier"]
     if case.epilogue.residual:
         total = total + (values["residual"] - scalars[Scalar.RESIDUAL_ZERO]) * scalars[Scalar.RESIDUAL_MULTIPLIER]
@@ -202,7 +208,7 @@ def arguments(case: ConvolutionSpec, kernel: Kernel, values: dict[str, np.ndarra
     bias = values["bias"].astype(np.int32)
     assert kernel.pack is not None
     physical: dict[str, np.ndarray[Any, Any]] = {"x": x, "weights": kernel.pack(codes)}
-    channels = stored_constants(case.epilogue, values)
+    channels = stored_constants(case.epilogue, values, case.places)
     channels["bias"] = kernel.adjust_bias(bias, codes) if kernel.adjust_bias else bias
     for name, value in channels.items():
         physical[name] = np.zeros(stored, np.int32)

@@ -89,7 +89,7 @@ def expected(what: ConvolutionSpec, values: dict[str, Array], scalar: dict[str, 
     total = sums(what, values["x"], values["codes"], values["bias"], scalar["x_zero"])
     if what.epilogue.narrow:
         first = values["pre_shift"].astype(np.int64)
-        total = np.clip(total, values["lower"], values["upper"]) >> first  # its rounding term is in the bias
+        total = arith.moved_right(np.clip(total, values["lower"], values["upper"]), first)  # its rounding term is in the bias
     total = total * values["multiplier"]
     if residual is not None:
         total = total + (residual.astype(np.int64) - scalar["residual_zero"]) * scalar["residual_multiplier"]
@@ -121,6 +121,8 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
             values = saturated(values, scalars(**scalar))
         if what.epilogue.short:
             scalar["shift"] = 19
+            if what.epilogue.residual is None:
+                values["pre_shift"] -= what.places
             residual_multiplier = short_factor(1 << 15, scalar["shift"], scalar["y_zero"])
             scalar["residual_multiplier"] = residual_multiplier // (1 if fill == "largest" else 3) >> 7 << 7
             values = short(values, scalars(**scalar), what.epilogue.residual is not None)
@@ -133,7 +135,7 @@ def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Pat
         assert kernel.pack is not None
         bias = values["bias"] if kernel.adjust_bias is None else kernel.adjust_bias(values["bias"], values["codes"])
         arrays = {"x": stored_x, "weights": kernel.pack(values["codes"]), "scalars": scalars(**scalar)}
-        for name, array in stored_constants(what.epilogue, values | {"bias": bias}).items():
+        for name, array in stored_constants(what.epilogue, values | {"bias": bias}, what.places).items():
             arrays[name] = np.pad(array, (0, stored - what.in_channels))
         arrays["y"] = np.zeros(shape, what.epilogue.out_dtype)
         if residual is not None:
