@@ -138,11 +138,16 @@ def _forms(factor: Array, size: Array, safe: Array, shift: int, least: int = 0) 
     return _Forms(shift, least, multiplier, reduced, np.where(fits, deviation, np.inf))
 
 
-def _short_forms(factor: Array, size: Array, safe: Array, shift: int, places: int) -> _Forms:
-    """Those of :func:`_forms` whose factors have 16 bits, and with first shifts to the left by up to ``places``."""
+def _short_forms(factor: Array, size: Array, safe: Array, shift: int, places: int = 0, zero: int = 0) -> _Forms:
+    """Those of :func:`_forms` whose factors have 16 bits.
+
+    With first shifts to the left by up to ``places``, where the code, with its ``zero``, saturates before 16 bits do.
+    """
     forms, limit = _forms(factor, size, safe, shift, -places), arith.SHORT_LIMIT
-    few = np.arange(len(forms.deviation))[:, None] <= _LARGEST_SHORT_PRE_SHIFT  # as kernels shift, who begin with the places
-    fits = (forms.multiplier < limit) & (forms.reduced < limit) & few
+    first = np.arange(forms.least, LARGEST_PRE_SHIFT + 1)[:, None]
+    most = limit - (np.int64(1) << np.maximum(-first, 0))
+    saturates = arith.round_shift(most * forms.multiplier.astype(np.int64), shift, arith.NUMPY) + zero >= 255
+    fits = (forms.multiplier < limit) & (forms.reduced < limit) & (first <= _LARGEST_SHORT_PRE_SHIFT) & ((first >= 0) | saturates)
     return replace(forms, deviation=np.where(fits, forms.deviation, np.inf))
 
 
@@ -157,7 +162,7 @@ def short(
         return None
     size = np.maximum(np.abs(lower), np.abs(upper))
     for shift in arith.SHORT_SHIFTS:
-        form = _short_forms(factor, size, safe, shift, places).best(lower, upper)
+        form = _short_forms(factor, size, safe, shift, places, zero).best(lower, upper)
         if form is None or form.deviation >= arith.MAXIMUM_DEVIATION:
             continue
         constants, tail = (form.multiplier, form.pre_shift), (form.shift, zero, *limits)
@@ -182,7 +187,7 @@ def short_add(
         return None
     size = np.maximum(np.abs(lower), np.abs(upper))
     for shift in arith.SHORT_SHIFTS:
-        forms = _short_forms(factor, size, safe, shift, 0)
+        forms = _short_forms(factor, size, safe, shift)
         places = arith.other_places(shift)
         sixteen_bits = int(np.floor(np.ldexp(other_factor, shift - places) + 0.5))
         other = _Other(other_factor, other_size, sixteen_bits << places, zero)
