@@ -15,59 +15,31 @@ import numpy as np
 import tvm.tirx.script.builder.ir as tir
 
 from qcompiler.backend import short_form
-from qcompiler.backend.kernel import LANES, SCALARS, ConvolutionSpec, Kernel, Scalar, physical_channels
+from qcompiler.backend.kernel import LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
+from qcompiler.schedules.depthwise_pack import arguments, flipped_bias, pack_taps, unpack_rows
 from qcompiler.schedules.depthwise_plan import TOGETHER, Plan, plan
 from qcompiler.schedules.epilogue import EpilogueArguments, apply_epilogue
 from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
-from qcompiler.schedules.pack import adjust_for_offset
-from qcompiler.schedules.taps import FLIP, UNITS
+from qcompiler.schedules.taps import UNITS
 
 
 def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     """The depthwise convolution ``spec`` for an instruction set."""
     unit = UNITS[instruction_set]
     chosen = plan(spec, unit)
-    channels = physical_channels(spec.in_channels)
-    taps = spec.kernel[0] * spec.kernel[1]
-    output = spec.batch * spec.out_height * spec.out_width * channels
-    arguments: dict[str, tuple[int, str]] = {"x": (spec.batch * spec.height * spec.width * channels, "uint8")}
-    if spec.epilogue.residual is not None:
-        arguments["residual"] = (output, spec.epilogue.residual)
-    arguments["weights"] = (-(-channels // LANES) * taps * LANES * spec.weight_bits // 8, "uint8")
-    for name in spec.epilogue.channel_arguments:
-        arguments[name] = (channels, "int32")
-    arguments |= {"scalars": (SCALARS, "int32"), "y": (output, spec.epilogue.out_dtype)}
+    named = arguments(spec)
 
     def pack(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return pack_taps(codes, spec.weight_bits)
 
     return Kernel(
-        function=build_function(arguments, lambda buffers: _Body(chosen, buffers).emit()),
-        arguments=tuple(arguments),
+        function=build_function(named, lambda buffers: _Body(chosen, buffers).emit()),
+        arguments=tuple(named),
         tasks=chosen.tasks,
         schedule=f"depthwise: {chosen.rows}x{chosen.tile} pixels, {chosen.blocks_per_task}x{chosen.channels} channels",
         pack=pack,
-        adjust_bias=_flipped_bias if unit.flips else None,
+        adjust_bias=flipped_bias if unit.flips else None,
     )
-
-
-def pack_taps(codes: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
-    """Codes int8 ``[C, 1, KH, KW]`` to bytes ``[C / 16][KH * KW][16]``; below 8 bits, byte i of a row of 16
-    holds channel i in its lowest bits, then channels i + 16 * bits / 8, and so on upwards."""
-    channels = codes.shape[0]
-    blocks = -(-channels // LANES)
-    padded = np.zeros((blocks * LANES, codes.shape[2] * codes.shape[3]), dtype=np.int8)
-    padded[:channels] = codes.reshape(channels, -1)
-    rows = padded.reshape(blocks, LANES, -1).transpose(0, 2, 1).astype(np.uint8) & np.uint8((1 << bits) - 1)
-    fields = rows.reshape(blocks, -1, 8 // bits, LANES * bits // 8)
-    places = np.arange(8 // bits, dtype=np.uint8)[:, None] * np.uint8(bits)
-    packed: np.ndarray[Any, Any] = np.bitwise_or.reduce(fields << places, axis=2)
-    return packed.astype(np.uint8).reshape(-1)
-
-
-def _flipped_bias(bias: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The bias when x is seen as code - 128."""
-    return adjust_for_offset(bias, codes, FLIP)
 
 
 class _Body:
@@ -110,7 +82,7 @@ class _Body:
         with tir.serial(chosen.blocks_per_task) as block:
             base = tir.Bind((self.first_block + block) * (kernel_height * kernel_width * stored))
             codes = [
-                tir.Bind(self.decode(load(self.buffers["weights"], base + tap * stored, stored)))
+                tir.Bind(unpack_rows(load(self.buffers["weights"], base + tap * stored, stored), bits, 1, chosen.channels))
                 for tap in range(kernel_height * kernel_width)
             ]
             nothing = splat(tir.int8(0), chosen.channels)
@@ -120,17 +92,6 @@ class _Body:
                     for kernel_row in chosen.kernel_rows(row, group)
                 ]
                 self.write_word(self.weights, (block * len(self.vectors) + place) * self.word, rows, self.unit.weight_dtype)
-
-    def decode(self, stored: Any) -> Any:
-        """The int8 codes of a block from its packed bytes."""
-        bits = self.spec.weight_bits
-        lanes = LANES * bits // 8
-        signed = tir.reinterpret(f"int8x{lanes}", stored)
-        fields = [
-            (signed << splat(tir.int8(8 - bits - place), lanes)) >> splat(tir.int8(8 - bits), lanes)
-            for place in range(0, 8, bits)
-        ]
-        return fields[0] if bits == 8 and self.plan.channels == LANES else tir.Shuffle(fields, list(range(self.plan.channels)))
 
     def write_word(self, target: Any, index: Any, rows: list[Any], dtype: str) -> None:
         """Interleave rows of a channel block into ``target`` at ``index``."""

@@ -5,7 +5,8 @@
 |------------------------------------------|------------------|------------------|------------------|
 | convolution, linear (whole groups of 16) | convolution: convolution_direct with an instruction of the set |
 | convolution, other groups                | convolution: convolution_generic                       |
-| depthwise convolution                    | depthwise        | depthwise        | depthwise        |
+| depthwise convolution, 1x1, stride 1     | affine           | affine           | affine           |
+| other depthwise convolutions             | depthwise        | depthwise        | depthwise        |
 | max and average pooling                  | pooling          | pooling          | pooling          |
 | add, rescale                             | elementwise      | elementwise      | elementwise      |
 | pad, slice, reshape, change of layout    | copy             | copy             | copy             |
@@ -58,6 +59,7 @@ from qcompiler.backend.kernel import (
     TopkSpec,
 )
 from qcompiler.schedules import (
+    affine,
     broadcast,
     convolution,
     copy,
@@ -102,7 +104,8 @@ def build_kernel(spec: KernelSpec, instruction_set: str, tiling: Tiling = ()) ->
     if tiling:
         raise ValueError(f"the schedule has no tiling: {spec}")
     if isinstance(spec, ConvolutionSpec):
-        return depthwise.build(spec, instruction_set)
+        build = affine.build if affine.serves(spec) else depthwise.build
+        return build(spec, instruction_set)
     return OTHERS[type(spec)](spec, instruction_set)
 
 
