@@ -16,6 +16,7 @@ Units that multiply pairs of 16 bits do so with the even bytes of x, then with t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, lcm
@@ -23,7 +24,9 @@ from typing import Any, Final
 
 import numpy as np
 import tvm.tirx.script.builder.ir as tir
+from typing_extensions import override
 
+from qcompiler import arith
 from qcompiler.backend import short_form
 from qcompiler.backend.kernel import CHANNEL_ARGUMENTS, LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
 from qcompiler.schedules import elementwise
@@ -37,17 +40,10 @@ TASK_VECTORS: Final = 64  # smaller tasks spend their time on constants
 GROUP: Final = 4  # bytes of a 32-bit lane
 
 
-def serves(spec: ConvolutionSpec) -> bool:
-    """Whether every output depends on one input."""
-    plain = spec.kernel == (1, 1) and spec.strides == (1, 1) and not any(spec.padding)
-    return spec.is_depthwise and plain
-
-
 def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     """The affine map ``spec`` for an instruction set."""
     unit = UNITS[instruction_set]
-    groups = spec.epilogue.short and unit.taps > 1
-    chosen = Plan(spec, unit, elementwise.LANES[instruction_set] if groups else LANES)
+    chosen = Plan(spec, unit, elementwise.LANES[instruction_set])
     named = arguments(spec)
 
     def pack(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -156,8 +152,14 @@ class _Body:
 
 def _vector(chosen: Plan, buffers: Buffers, first: Any, lanes: int) -> _Vector:
     """The vectors whose first element has the channel of element ``first``, as codes are best made of them."""
-    grouped = chosen.spec.epilogue.short and chosen.unit.taps > 1 and lanes // GROUP in dict(chosen.unit.intrinsics)
-    return (_GroupedVector if grouped else _Vector)(chosen, buffers, first, lanes)
+    epilogue, unit = chosen.spec.epilogue, chosen.unit
+    kind = _Vector
+    if unit.taps > 1 and lanes // GROUP in dict(unit.intrinsics):
+        if epilogue.short:
+            kind = _ShortVector
+        elif epilogue.word_bounds and not epilogue.pre_shifted and not unit.flips:
+            kind = _SaturatedVector
+    return kind(chosen, buffers, first, lanes)
 
 
 class _Vector:
@@ -215,7 +217,7 @@ class _Vector:
         return short_form.codes(sums, words, self.spec.epilogue.pre_shifted, *scalars)
 
 
-class _GroupedVector(_Vector):
+class _GroupedVector(_Vector, ABC):
     """Sums of every fourth channel lie side by side: those of channels 0, 4, 8, ... come first."""
 
     @property
@@ -246,18 +248,71 @@ class _GroupedVector(_Vector):
         sums = []
         for byte, weights in enumerate(self.group_weights):
             x = tir.reinterpret(f"{self.unit.x_dtype}x{words * self.unit.taps}", parts[byte % len(parts)])
-            bias = load(self.constants["bias"], byte * words, words)
-            sums.append(tir.Bind(self.unit.multiply_add(bias, x, weights, words)))
-        codes = self.short_codes(_joined(sums, range(self.lanes)))
-        store(self.buffers["y"], self.ungrouped(codes), index, self.lanes)
-
-    def ungrouped(self, codes: Any) -> Any:
-        """Codes in the order in which they lie: words to their 128 bits, which undoes what packing ends with, then bytes."""
-        words = self.lanes // GROUP
-        vectors = [word % GROUP * words // GROUP + word // GROUP for word in range(words)]
-        spread = tir.Shuffle([tir.reinterpret(f"int32x{words}", codes)], vectors)
+            sums.append(tir.Bind(self.unit.multiply_add(self.constant("bias", byte), x, weights, words)))
         places = [lane // 16 * 16 + lane % GROUP * GROUP + lane % 16 // GROUP for lane in range(self.lanes)]
-        return tir.Shuffle([tir.reinterpret(f"uint8x{self.lanes}", spread)], places)
+        store(self.buffers["y"], tir.Shuffle([self.packed(sums)], places), index, self.lanes)
+
+    def constant(self, name: str, byte: int) -> Any:
+        """A constant of the channels of a vector of sums."""
+        words = self.lanes // GROUP
+        return load(self.constants[name], byte * words, words)
+
+    @abstractmethod
+    def packed(self, sums: Sequence[Any]) -> Any:
+        """The codes of four vectors of sums: within 128 bits, four of each."""
+
+
+class _ShortVector(_GroupedVector):
+    """Codes of :func:`arith.requantize_short`."""
+
+    @override
+    def packed(self, sums: Sequence[Any]) -> Any:
+        words = self.lanes // GROUP
+        codes = tir.reinterpret(f"int32x{words}", self.short_codes(_joined(sums, range(self.lanes))))
+        before = [word % GROUP * words // GROUP + word // GROUP for word in range(words)]  # undoes what packing ends with
+        return tir.reinterpret(f"uint8x{self.lanes}", tir.Shuffle([codes], before))
+
+
+class _SaturatedVector(_GroupedVector):
+    """Codes of :func:`arith.requantize_saturated` where 16 bits hold the sums within their bounds; x86 alone.
+
+    With a multiplier of ``high * 2^16 + low``, ``low`` signed, and nothing below 2^16 in what is added to the products, the upper
+    16 bits of these are ``sum * high + (sum * low >> 16)``, whose upper bytes are the codes.
+    """
+
+    @override
+    def load_weights(self, codes: Any) -> None:
+        super().load_weights(codes)
+        words = self.lanes // GROUP
+        kind, places = f"uint32x{words}", splat(tir.int32(16), words)
+        low, high = [], []
+        for byte in range(GROUP):
+            multiplier = self.constant("multiplier", byte)
+            low.append(tir.Bind((multiplier << places) >> places))
+            rest = tir.reinterpret(kind, multiplier) - tir.reinterpret(kind, low[-1])
+            high.append(tir.reinterpret(f"int32x{words}", rest) >> places)
+        bounds = ([self.constant(name, byte) for byte in range(GROUP)] for name in ("lower", "upper"))
+        self.low, self.high, self.lower, self.upper = ([*map(tir.Bind, self.halves(four))] for four in (low, high, *bounds))
+
+    def halves(self, four: Sequence[Any]) -> list[Any]:
+        """Two vectors of 16 bits from four of 32, saturated."""
+        pack, kind = short_form.x86_packing(self.lanes // GROUP)[0], f"int16x{self.lanes // 2}"
+        return [tir.call_llvm_pure_intrin(kind, pack, *four[first : first + 2]) for first in (0, 2)]
+
+    @override
+    def packed(self, sums: Sequence[Any]) -> Any:
+        _, multiply, pack_bytes = short_form.x86_packing(self.lanes // GROUP)
+        count = self.lanes // 2
+        signed, unsigned = f"int16x{count}", f"uint16x{count}"  # sums of unsigned numbers wrap around
+        zero = self.buffers["scalars"][int(Scalar.Y_ZERO)]
+        start = splat(tir.cast((1 << (arith.SATURATED_SHIFT - 17)) + (zero << (arith.SATURATED_SHIFT - 16)), "uint16"), count)
+        codes = []
+        for half, whole in enumerate(self.halves(sums)):
+            word = tir.Bind(tir.min(tir.max(whole, self.lower[half]), self.upper[half]))
+            low = tir.reinterpret(unsigned, tir.call_llvm_pure_intrin(signed, multiply, word, self.low[half]))
+            product = tir.reinterpret(unsigned, word) * tir.reinterpret(unsigned, self.high[half]) + low + start
+            codes.append(tir.reinterpret(signed, product >> splat(tir.uint16(arith.SATURATED_SHIFT - 16), count)))
+        return tir.call_llvm_pure_intrin(f"uint8x{self.lanes}", pack_bytes, *codes)
 
 
 def _joined(vectors: Sequence[Any], order: Sequence[int]) -> Any:

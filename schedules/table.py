@@ -104,7 +104,7 @@ def build_kernel(spec: KernelSpec, instruction_set: str, tiling: Tiling = ()) ->
     if tiling:
         raise ValueError(f"the schedule has no tiling: {spec}")
     if isinstance(spec, ConvolutionSpec):
-        build = affine.build if affine.serves(spec) else depthwise.build
+        build = affine.build if spec.is_affine else depthwise.build
         return build(spec, instruction_set)
     return OTHERS[type(spec)](spec, instruction_set)
 

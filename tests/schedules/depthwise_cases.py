@@ -52,34 +52,37 @@ def arguments(what: ConvolutionSpec, fill: str, generator: np.random.Generator) 
     if fill == "limits":
         return {"x": x.astype(np.uint8), "codes": codes.astype(np.int8), **at_limits(what, generator)}
     bits = (18 if what.epilogue.saturated else 15 if what.epilogue.short else 10) if what.epilogue.narrow else 31
+    reach = 15 if what.epilogue.word_bounds else 18
     return {
         "x": x.astype(np.uint8),
         "codes": codes.astype(np.int8),
         "bias": generator.integers(-3000, 3000, channels).astype(np.int32),
         "multiplier": generator.integers(1, 1 << bits, channels).astype(np.int32),
         "pre_shift": generator.integers(0, 4, channels).astype(np.int32) * what.epilogue.pre_shifted,
-        "lower": -generator.integers(1, 1 << 18, channels).astype(np.int32),
-        "upper": generator.integers(1, 1 << 18, channels).astype(np.int32),
+        "lower": -generator.integers(1, 1 << reach, channels).astype(np.int32),
+        "upper": generator.integers(1, 1 << reach, channels).astype(np.int32),
     }
 
 
 def at_limits(what: ConvolutionSpec, generator: np.random.Generator) -> dict[str, Array]:
-    """Constants of short epilogues with which some sums of a channel saturate at 16 bits and others do not, above and below.
+    """Constants with which some sums of a channel saturate at 16 bits and others do not, above and below.
 
-    Factors are so small that codes show it: those of 16 bits do not reach 0 or 255.
+    Factors of short epilogues are so small that codes show it: those of 16 bits do not reach 0 or 255. Others have all sizes.
     """
-    channels = what.in_channels
+    channels, short_form = what.in_channels, what.epilogue.short
     first = generator.integers(0, 17, channels) * what.epilogue.pre_shifted
     ends = generator.choice([-1, 0, 1], channels) * (np.int64(arith.SHORT_LIMIT) << first)
     near = ends + generator.integers(-40_000, 40_000, channels)
     far = generator.choice([-1, 1], channels) * (arith.MAXIMUM_BIAS - generator.integers(0, 2, channels))
     bias = np.where(generator.integers(0, 4, channels), np.clip(near, -arith.MAXIMUM_BIAS, arith.MAXIMUM_BIAS), far)
+    sizes = np.int64(1) << generator.integers(14, 24, channels)
+    multiplier = generator.integers(1000, 2000, channels) if short_form else generator.integers(sizes // 2, sizes)
     return {
         "bias": bias.astype(np.int32),
-        "multiplier": generator.integers(1000, 2000, channels).astype(np.int32),
+        "multiplier": multiplier.astype(np.int32),
         "pre_shift": first.astype(np.int32),
-        "lower": np.zeros(channels, np.int64),  # as the epilogue has them
-        "upper": np.zeros(channels, np.int64),
+        "lower": np.full(channels, -arith.SHORT_LIMIT, np.int32),
+        "upper": np.full(channels, arith.SHORT_LIMIT - 1, np.int32),
     }
 
 
@@ -113,15 +116,16 @@ def compare(
         values = arguments(what, fill, generator)
         low, high = extreme[what.epilogue.out_dtype]
         shift = 16 if what.epilogue.narrow else {"uint8": 37, "int16": 31, "int32": 20}[what.epilogue.out_dtype]
+        y_zero = 128 if fill == "limits" else 3
         scalar = {
-            "x_zero": 131, "shift": shift, "y_zero": 3, "lo": low, "hi": high,
+            "x_zero": 131, "shift": shift, "y_zero": y_zero, "lo": low, "hi": high,
             "residual_multiplier": 517, "residual_zero": 100,
         }  # fmt: skip
         if what.epilogue.saturated:
             scalar["shift"] = arith.SATURATED_SHIFT
             values = saturated(values, scalars(**scalar))
         if what.epilogue.short:
-            scalar |= {"shift": 19, "y_zero": 128 if fill == "limits" else 3}
+            scalar["shift"] = 19
             values = short(values, scalars(**scalar))
         stored_x = generator.integers(0, 256, (what.batch, what.height, what.width, stored)).astype(np.uint8)
         stored_x[..., : what.in_channels] = values["x"]

@@ -12,6 +12,7 @@ from qcompiler.schedules import affine, table
 from tests.schedules.depthwise_cases import SATURATED, WIDE, compare, spec
 from tests.schedules.harness import TARGETS, instruction_sets
 
+WORDS = Epilogue(True, None, "uint8", pre_shifted=False, saturated=True, word_bounds=True)
 UNSHIFTED = Epilogue(True, None, "uint8", pre_shifted=False, short=True)
 POINT = (1, 1)
 SPECS = [
@@ -30,6 +31,12 @@ SPECS = [
     spec(96, (9, 9), POINT, bits=2, epilogue=UNSHIFTED),
     spec(144, (3, 3), POINT, batch=2),
     spec(144, (11, 13), POINT, bits=4),
+    spec(96, (7, 9), POINT, epilogue=WORDS),
+    spec(4, (5, 7), POINT, batch=2, epilogue=WORDS),
+    spec(48, (3, 5), POINT, bits=4, epilogue=WORDS),
+    spec(144, (3, 3), POINT, batch=2, bits=2, epilogue=WORDS),
+    spec(64, (30, 31), POINT, epilogue=WORDS),
+    spec(16, (1, 1), POINT, epilogue=WORDS),
     spec(96, (5, 5), POINT, batch=2, epilogue=WIDE),
     spec(64, (7, 7), POINT, epilogue=SATURATED),
     spec(48, (3, 5), POINT, bits=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, saturated=True)),
@@ -48,14 +55,14 @@ def name(what: ConvolutionSpec) -> str:
 @pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("what", SPECS, ids=name)
 def test_equals_numpy(what: ConvolutionSpec, instruction_set: str, tmp_path: Path) -> None:
-    fills = ["random", "largest", "mixed", *["limits"] * what.epilogue.short]
+    fills = ["random", "largest", "mixed", *["limits"] * (what.epilogue.short or what.epilogue.word_bounds)]
     compare(table.build_kernel, what, instruction_set, tmp_path, fills)
 
 
 def test_serves_what_reads_one_input() -> None:
     dilated = spec(16, (5, 5), POINT, dilation=(2, 2))
     others = [spec(16, (5, 5), (3, 3)), spec(16, (5, 5), POINT, (2, 2)), spec(16, (5, 5), POINT, padding=(0, 0, 1, 0))]
-    assert [affine.serves(what) for what in (SPECS[0], dilated, *others)] == [True, True, False, False, False]
+    assert [what.is_affine for what in (SPECS[0], dilated, *others)] == [True, True, False, False, False]
     assert table.build_kernel(dilated, "neon").schedule.startswith("affine")
 
 
