@@ -16,7 +16,6 @@ Units that multiply pairs of 16 bits do so with the even bytes of x, then with t
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, lcm
@@ -29,6 +28,7 @@ from typing_extensions import override
 from qcompiler import arith
 from qcompiler.backend import short_form
 from qcompiler.backend.kernel import CHANNEL_ARGUMENTS, LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
+from qcompiler.backend.tir import TIR
 from qcompiler.schedules import elementwise
 from qcompiler.schedules.depthwise_pack import arguments, flipped_bias, pack_taps, unpack_rows
 from qcompiler.schedules.epilogue import EpilogueArguments, apply_epilogue
@@ -38,12 +38,18 @@ from qcompiler.schedules.taps import UNITS, TapUnit
 TASKS: Final = 32
 TASK_VECTORS: Final = 64  # smaller tasks spend their time on constants
 GROUP: Final = 4  # bytes of a 32-bit lane
+BYTE_PRODUCTS: Final = {
+    64: "llvm.x86.avx512.pmaddubs.w.512",
+    32: "llvm.x86.avx2.pmadd.ub.sw",
+    16: "llvm.x86.ssse3.pmadd.ub.sw.128",
+}
+"""Sums of two products of bytes, by bytes."""
+HAVE_BYTE_PRODUCTS: Final = ("avx512vnni", "avxvnni", "avx2")
 
 
 def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     """The affine map ``spec`` for an instruction set."""
-    unit = UNITS[instruction_set]
-    chosen = Plan(spec, unit, elementwise.LANES[instruction_set])
+    chosen = Plan(spec, instruction_set)
     named = arguments(spec)
 
     def pack(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -55,7 +61,7 @@ def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
         tasks=chosen.tasks,
         schedule=f"affine: {chosen.lanes} channels at once, {chosen.blocks_per_task} of {chosen.blocks} blocks",
         pack=pack,
-        adjust_bias=flipped_bias if unit.flips else None,
+        adjust_bias=flipped_bias if chosen.unit.flips else None,
     )
 
 
@@ -64,8 +70,15 @@ class Plan:
     """How the row of codes is cut into vectors of ``lanes``."""
 
     spec: ConvolutionSpec
-    unit: TapUnit
-    lanes: int
+    instruction_set: str
+
+    @property
+    def unit(self) -> TapUnit:
+        return UNITS[self.instruction_set]
+
+    @property
+    def lanes(self) -> int:
+        return elementwise.LANES[self.instruction_set]
 
     @property
     def channels(self) -> int:
@@ -154,11 +167,10 @@ def _vector(chosen: Plan, buffers: Buffers, first: Any, lanes: int) -> _Vector:
     """The vectors whose first element has the channel of element ``first``, as codes are best made of them."""
     epilogue, unit = chosen.spec.epilogue, chosen.unit
     kind = _Vector
-    if unit.taps > 1 and lanes // GROUP in dict(unit.intrinsics):
-        if epilogue.short:
-            kind = _ShortVector
-        elif epilogue.word_bounds and not epilogue.pre_shifted and not unit.flips:
-            kind = _SaturatedVector
+    if epilogue.word_bounds and not epilogue.pre_shifted:
+        kind = _SaturatedVector
+    elif epilogue.short and unit.taps > 1 and lanes // GROUP in dict(unit.intrinsics):
+        kind = _GroupedVector
     return kind(chosen, buffers, first, lanes)
 
 
@@ -166,7 +178,8 @@ class _Vector:
     """Emits ``lanes`` outputs, in the order in which they lie; their channels' constants are loaded at once."""
 
     def __init__(self, chosen: Plan, buffers: Buffers, first: Any, lanes: int) -> None:
-        self.spec, self.unit, self.buffers, self.lanes = chosen.spec, chosen.unit, buffers, lanes
+        self.plan, self.spec, self.unit = chosen, chosen.spec, chosen.unit
+        self.buffers, self.lanes = buffers, lanes
         self.chunk = gcd(chosen.channels, lanes)
         self.places = [tir.Bind((first + start) % chosen.channels) for start in range(0, lanes, self.chunk)]
         self.constants = {}
@@ -217,13 +230,15 @@ class _Vector:
         return short_form.codes(sums, words, self.spec.epilogue.pre_shifted, *scalars)
 
 
-class _GroupedVector(_Vector, ABC):
-    """Sums of every fourth channel lie side by side: those of channels 0, 4, 8, ... come first."""
+class _GroupedVector(_Vector):
+    """Codes of short epilogues. Sums of every fourth channel lie side by side: those of channels 0, 4, 8, ... come first."""
 
     @property
+    @override
     def order(self) -> Sequence[int]:
-        return [channel for first in range(GROUP) for channel in range(first, self.lanes, GROUP)]
+        return _every(GROUP, self.lanes)
 
+    @override
     def load_weights(self, codes: Any) -> None:
         """Four vectors, each with one byte of four."""
         words, bits = self.lanes // GROUP, 32 // self.unit.taps
@@ -236,83 +251,104 @@ class _GroupedVector(_Vector, ABC):
 
     def parts(self, codes: Any, dtype: str) -> list[Any]:
         """Bytes as the unit multiplies them: all of them, or the even and the odd ones as ``dtype``, which has 16 bits."""
-        if self.unit.taps == GROUP:
-            return [codes]
-        count = self.lanes // 2
-        pairs, eight = tir.reinterpret(f"{dtype}x{count}", codes), splat(getattr(tir, dtype)(8), count)
-        return [(pairs << eight) >> eight, pairs >> eight]
+        return [codes] if self.unit.taps == GROUP else _even_and_odd(codes, dtype, self.lanes // 2)
 
+    @override
     def write(self, index: Any) -> None:
         words = self.lanes // GROUP
         parts = self.parts(self.seen(index), "uint16")
         sums = []
         for byte, weights in enumerate(self.group_weights):
             x = tir.reinterpret(f"{self.unit.x_dtype}x{words * self.unit.taps}", parts[byte % len(parts)])
-            sums.append(tir.Bind(self.unit.multiply_add(self.constant("bias", byte), x, weights, words)))
+            bias = load(self.constants["bias"], byte * words, words)
+            sums.append(tir.Bind(self.unit.multiply_add(bias, x, weights, words)))
+        codes = self.short_codes(_joined(sums, range(self.lanes)))
+        store(self.buffers["y"], self.ungrouped(codes), index, self.lanes)
+
+    def ungrouped(self, codes: Any) -> Any:
+        """Codes in the order in which they lie: words to their 128 bits, which undoes what packing ends with, then bytes."""
+        words = self.lanes // GROUP
+        vectors = [word % GROUP * words // GROUP + word // GROUP for word in range(words)]
+        spread = tir.Shuffle([tir.reinterpret(f"int32x{words}", codes)], vectors)
         places = [lane // 16 * 16 + lane % GROUP * GROUP + lane % 16 // GROUP for lane in range(self.lanes)]
-        store(self.buffers["y"], tir.Shuffle([self.packed(sums)], places), index, self.lanes)
-
-    def constant(self, name: str, byte: int) -> Any:
-        """A constant of the channels of a vector of sums."""
-        words = self.lanes // GROUP
-        return load(self.constants[name], byte * words, words)
-
-    @abstractmethod
-    def packed(self, sums: Sequence[Any]) -> Any:
-        """The codes of four vectors of sums: within 128 bits, four of each."""
+        return tir.Shuffle([tir.reinterpret(f"uint8x{self.lanes}", spread)], places)
 
 
-class _ShortVector(_GroupedVector):
-    """Codes of :func:`arith.requantize_short`."""
+class _SaturatedVector(_Vector):
+    """Codes of :func:`arith.requantize_saturated` where bounds have 16 bits: those of even channels, then of odd ones.
 
-    @override
-    def packed(self, sums: Sequence[Any]) -> Any:
-        words = self.lanes // GROUP
-        codes = tir.reinterpret(f"int32x{words}", self.short_codes(_joined(sums, range(self.lanes))))
-        before = [word % GROUP * words // GROUP + word // GROUP for word in range(words)]  # undoes what packing ends with
-        return tir.reinterpret(f"uint8x{self.lanes}", tir.Shuffle([codes], before))
-
-
-class _SaturatedVector(_GroupedVector):
-    """Codes of :func:`arith.requantize_saturated` where 16 bits hold the sums within their bounds; x86 alone.
-
-    With a multiplier of ``high * 2^16 + low``, ``low`` signed, and nothing below 2^16 in what is added to the products, the upper
-    16 bits of these are ``sum * high + (sum * low >> 16)``, whose upper bytes are the codes.
+    A product of two codes has 16 bits, and so has a sum within its bounds. So the product is clamped by the bounds less the bias,
+    and the bias is added without regard to overflow. The multiplier is ``high * 2^16 + low``, with a signed ``low``, and what is
+    added to its product with the sum has nothing below 2^16. So the upper 16 bits of the result are those of
+    ``sum * high + (sum * low >> 16)`` with the rest added, and the upper byte of these is the code.
     """
+
+    @property
+    @override
+    def order(self) -> Sequence[int]:
+        return _every(2, self.lanes)
 
     @override
     def load_weights(self, codes: Any) -> None:
-        super().load_weights(codes)
-        words = self.lanes // GROUP
-        kind, places = f"uint32x{words}", splat(tir.int32(16), words)
-        low, high = [], []
-        for byte in range(GROUP):
-            multiplier = self.constant("multiplier", byte)
-            low.append(tir.Bind((multiplier << places) >> places))
-            rest = tir.reinterpret(kind, multiplier) - tir.reinterpret(kind, low[-1])
-            high.append(tir.reinterpret(f"int32x{words}", rest) >> places)
-        bounds = ([self.constant(name, byte) for byte in range(GROUP)] for name in ("lower", "upper"))
-        self.low, self.high, self.lower, self.upper = ([*map(tir.Bind, self.halves(four))] for four in (low, high, *bounds))
+        self.weights = tir.Bind(codes)
+        self.halves = [self.half(place) for place in range(2)]
 
-    def halves(self, four: Sequence[Any]) -> list[Any]:
-        """Two vectors of 16 bits from four of 32, saturated."""
-        pack, kind = short_form.x86_packing(self.lanes // GROUP)[0], f"int16x{self.lanes // 2}"
-        return [tir.call_llvm_pure_intrin(kind, pack, *four[first : first + 2]) for first in (0, 2)]
+    def half(self, place: int) -> dict[str, Any]:
+        """The constants of even or odd channels as vectors of 16 bits."""
+        count = self.lanes // 2
+        bias, multiplier, lower, upper = (
+            load(self.constants[name], place * count, count) for name in ("bias", "multiplier", "lower", "upper")
+        )
+        least, most, nothing = (splat(tir.int32(end), count) for end in (-arith.SHORT_LIMIT, arith.SHORT_LIMIT - 1, 0))
+        below, above = tir.max(lower - bias - most, nothing), tir.min(upper - bias - least, nothing)
+        rounded = tir.cast(multiplier, f"uint32x{count}") + splat(tir.uint32(1 << 15), count)
+        found = {
+            "lower": tir.cast(TIR.clamp(lower - bias, least, most), f"int16x{count}"),
+            "upper": tir.cast(TIR.clamp(upper - bias, least, most), f"int16x{count}"),
+            "bias": tir.cast(bias + below + above, f"uint16x{count}"),  # where no product is within the bounds, all become one
+            "low": tir.cast(multiplier, f"int16x{count}"),
+            "high": tir.cast(rounded >> splat(tir.uint32(16), count), f"uint16x{count}"),
+        }
+        return {name: tir.Bind(value) for name, value in found.items()}
 
     @override
-    def packed(self, sums: Sequence[Any]) -> Any:
-        _, multiply, pack_bytes = short_form.x86_packing(self.lanes // GROUP)
+    def write(self, index: Any) -> None:
         count = self.lanes // 2
-        signed, unsigned = f"int16x{count}", f"uint16x{count}"  # sums of unsigned numbers wrap around
         zero = self.buffers["scalars"][int(Scalar.Y_ZERO)]
         start = splat(tir.cast((1 << (arith.SATURATED_SHIFT - 17)) + (zero << (arith.SATURATED_SHIFT - 16)), "uint16"), count)
-        codes = []
-        for half, whole in enumerate(self.halves(sums)):
-            word = tir.Bind(tir.min(tir.max(whole, self.lower[half]), self.upper[half]))
-            low = tir.reinterpret(unsigned, tir.call_llvm_pure_intrin(signed, multiply, word, self.low[half]))
-            product = tir.reinterpret(unsigned, word) * tir.reinterpret(unsigned, self.high[half]) + low + start
-            codes.append(tir.reinterpret(signed, product >> splat(tir.uint16(arith.SATURATED_SHIFT - 16), count)))
-        return tir.call_llvm_pure_intrin(f"uint8x{self.lanes}", pack_bytes, *codes)
+        words = []
+        for product, half in zip(self.products(self.seen(index)), self.halves, strict=True):
+            within = tir.reinterpret(f"uint16x{count}", TIR.clamp(product, half["lower"], half["upper"]))
+            total = tir.Bind(within + half["bias"])  # sums of unsigned numbers wrap around
+            wide = [tir.cast(part, f"int32x{count}") for part in (tir.reinterpret(f"int16x{count}", total), half["low"])]
+            low = tir.cast((wide[0] * wide[1]) >> splat(tir.int32(16), count), f"uint16x{count}")
+            words.append(total * half["high"] + low + start)
+        even, odd = words[0] >> splat(tir.uint16(8), count), words[1] & splat(tir.uint16(0xFF00), count)
+        store(self.buffers["y"], tir.reinterpret(f"uint8x{self.lanes}", even | odd), index, self.lanes)
+
+    def products(self, x: Any) -> list[Any]:
+        """Those of even and of odd channels, int16."""
+        count = self.lanes // 2
+        kind, name = f"int16x{count}", BYTE_PRODUCTS.get(self.lanes)
+        if name is None or self.plan.instruction_set not in HAVE_BYTE_PRODUCTS:
+            seen = _even_and_odd(x, "int16" if self.unit.flips else "uint16", count)
+            weights = _even_and_odd(self.weights, "int16", count)
+            pairs = [[tir.reinterpret(f"uint16x{count}", a) for a in pair] for pair in zip(seen, weights, strict=True)]
+            return [tir.reinterpret(kind, a * b) for a, b in pairs]
+        words = tir.reinterpret(f"uint16x{count}", self.weights)
+        single = [words & splat(tir.uint16(0xFF << shift), count) for shift in (0, 8)]  # the other product is 0
+        return [tir.call_llvm_pure_intrin(kind, name, x, tir.reinterpret(f"int8x{self.lanes}", one)) for one in single]
+
+
+def _every(step: int, lanes: int) -> list[int]:
+    """0, step, 2 * step, ..., then 1, step + 1, ..., and so on."""
+    return [lane for first in range(step) for lane in range(first, lanes, step)]
+
+
+def _even_and_odd(codes: Any, dtype: str, count: int) -> list[Any]:
+    """The even and the odd bytes of a vector as ``dtype``, which has 16 bits."""
+    pairs, eight = tir.reinterpret(f"{dtype}x{count}", codes), splat(getattr(tir, dtype)(8), count)
+    return [(pairs << eight) >> eight, pairs >> eight]
 
 
 def _joined(vectors: Sequence[Any], order: Sequence[int]) -> Any:

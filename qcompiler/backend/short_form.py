@@ -183,12 +183,6 @@ _X86_NAMES: Final = {
 }
 
 
-def x86_packing(lanes: int) -> tuple[str, str, str]:
-    """Intrinsics: 16 bits from two vectors of ``lanes`` sums, upper halves of products, bytes from two vectors of 16 bits."""
-    pack, multiply, pack_bytes, _ = (f"llvm.x86.{name}" for name in _X86_NAMES[lanes])
-    return pack, multiply, pack_bytes
-
-
 @dataclass(frozen=True)
 class _X86:
     """``lanes`` of 32 bits in the widest vectors; ``rounds``: whether there is a product that rounds."""
