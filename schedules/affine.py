@@ -167,7 +167,7 @@ def _vector(chosen: Plan, buffers: Buffers, first: Any, lanes: int) -> _Vector:
     """The vectors whose first element has the channel of element ``first``, as codes are best made of them."""
     epilogue, unit = chosen.spec.epilogue, chosen.unit
     kind = _Vector
-    if epilogue.word_bounds and not epilogue.pre_shifted:
+    if epilogue.word_bounds:
         kind = _SaturatedVector
     elif epilogue.short and unit.taps > 1 and lanes // GROUP in dict(unit.intrinsics):
         kind = _GroupedVector

@@ -32,6 +32,15 @@ What the convolutions' common schedule (convolution_direct) does by shape and bi
 | 4 or 2 bits, vpdpbusd or sdot            | unpacked in registers, in tiles of 7 pixels and more            |
 | 4 or 2 bits, else                        | unpacked once for a task's vectors, on the stack                |
 | widths that no tile divides              | a main part and a rest, each with a tile of its own             |
+
+What the affine maps' does by epilogue:
+
+| epilogue                                 | how                                                             |
+|------------------------------------------|-----------------------------------------------------------------|
+| short                                    | dot products of four bytes with one weight, sums packed         |
+| short without such products (neon)       | codes widened to 32 bits                                        |
+| saturated within 16 bits, not shifted    | products, sums and their requantization in 16 bits              |
+| else                                     | codes widened to 32 bits, the formula in every lane             |
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def convolution(lowering: Lowering, node: Node) -> None:
         weight_bits=weight.type.dtype.bits,
         epilogue=epilogue,
     )
-    if saturated and spec.is_affine:
+    if saturated and not shifted and spec.is_affine:
         words = arith.fit_words(*(lowering.graph.constant[name].data for name in node.inputs[3:5]))
         spec = replace(spec, epilogue=replace(epilogue, word_bounds=words))
     scalars = {**output_scalars(node), Scalar.X_ZERO: zero_of(x)}

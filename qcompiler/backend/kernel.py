@@ -49,7 +49,7 @@ class Epilogue:
     ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments. ``pre_shifted``: whether
     any ``pre_shift`` is other than 0. ``saturated``: whether :func:`arith.requantize_saturated` serves; ``short``:
     :func:`arith.requantize_short`; then ``multiplier`` is :func:`arith.short_word` and the other three are not there.
-    ``word_bounds``: of a saturated form of an affine map, whether ``lower`` and ``upper`` have 16 bits.
+    ``word_bounds``: of the saturated form of an affine map without a first shift, whether ``lower`` and ``upper`` have 16 bits.
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
     """
 
