@@ -4,18 +4,21 @@ Pixels of all images lie one after the other, so x is one row of codes. It is cu
 ends: their channels repeat after a period, the least common multiple of a pixel and a vector. A block is one of the vectors of a
 period; a task is a few blocks and a range of periods, and holds a block's constants in registers over its periods.
 
-Where sums become codes in 16 bits, nothing is widened: a dot product of four bytes with a weight that has but one of them is the
-product of one channel. So four dot products take a vector of codes as it lies, and one permutation puts the results in order:
+Codes are not widened. For short epilogues, whose sums have 32 bits, a dot product of four bytes with a weight that has but one
+of them is the product of one channel. So four dot products take a vector of codes as it lies, and one permutation puts the
+results in order:
 
     x          a0 a1 a2 a3 | b0 b1 b2 b3 | ...
     weights    w0  0  0  0 | v0  0  0  0 | ...   ->  a0 * w0, b0 * v0, ...
                 0 w1  0  0 |  0 v1  0  0 | ...   ->  a1 * w1, b1 * v1, ...
 
-Units that multiply pairs of 16 bits do so with the even bytes of x, then with the odd ones.
+Units that multiply pairs of 16 bits do so with the even bytes of x, then with the odd ones. Saturated epilogues within 16 bits
+need no more for products and sums either: two vectors of them, of even channels and of odd ones, which one "or" puts in order.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, lcm
@@ -27,11 +30,10 @@ from typing_extensions import override
 
 from qcompiler import arith
 from qcompiler.backend import short_form
-from qcompiler.backend.kernel import CHANNEL_ARGUMENTS, LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
+from qcompiler.backend.kernel import LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import TIR
 from qcompiler.schedules import elementwise
 from qcompiler.schedules.depthwise_pack import arguments, flipped_bias, pack_taps, unpack_rows
-from qcompiler.schedules.epilogue import EpilogueArguments, apply_epilogue
 from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
 from qcompiler.schedules.taps import UNITS, TapUnit
 
@@ -45,6 +47,15 @@ BYTE_PRODUCTS: Final = {
 }
 """Sums of two products of bytes, by bytes."""
 HAVE_BYTE_PRODUCTS: Final = ("avx512vnni", "avxvnni", "avx2")
+HAVE_BYTE_SHUFFLES: Final = (*HAVE_BYTE_PRODUCTS, "dotprod")  # and units that multiply more than one byte at a time
+
+
+def serves(spec: ConvolutionSpec, instruction_set: str) -> bool:
+    """Whether the codes of an affine map come out of 16 bits; :mod:`depthwise` serves others.
+
+    So it does where first shifts take many instructions each, which it shares between pixels.
+    """
+    return spec.is_affine and (spec.epilogue.word_bounds or (spec.epilogue.short and instruction_set != "x86-64"))
 
 
 def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
@@ -128,7 +139,7 @@ class _Body:
     """Emits the loops of one kernel."""
 
     def __init__(self, chosen: Plan, buffers: Buffers) -> None:
-        self.plan, self.spec, self.unit, self.buffers = chosen, chosen.spec, chosen.unit, buffers
+        self.plan, self.buffers = chosen, buffers
 
     def emit(self) -> None:
         chosen = self.plan
@@ -151,9 +162,8 @@ class _Body:
     def block(self, block: Any, first: Any) -> None:
         """The vectors at the same place of a task's periods, from period ``first`` on."""
         chosen = self.plan
-        count = (
-            (chosen.vectors - block + chosen.blocks - 1) // chosen.blocks if chosen.vectors % chosen.blocks else chosen.periods
-        )
+        lacking = chosen.vectors % chosen.blocks
+        count = (chosen.vectors - block + chosen.blocks - 1) // chosen.blocks if lacking else chosen.periods
         vector = _vector(chosen, self.buffers, block * chosen.lanes, chosen.lanes)
         with tir.serial(first, tir.min(first + chosen.periods_per_task, count)) as period:
             vector.write(tir.Bind((period * chosen.blocks + block) * chosen.lanes))
@@ -165,29 +175,28 @@ class _Body:
 
 def _vector(chosen: Plan, buffers: Buffers, first: Any, lanes: int) -> _Vector:
     """The vectors whose first element has the channel of element ``first``, as codes are best made of them."""
-    epilogue, unit = chosen.spec.epilogue, chosen.unit
-    kind = _Vector
-    if epilogue.word_bounds:
+    kind: type[_Vector] = _WidenedVector
+    if chosen.spec.epilogue.word_bounds:
         kind = _SaturatedVector
-    elif epilogue.short and unit.taps > 1 and lanes // GROUP in dict(unit.intrinsics):
+    elif chosen.instruction_set in HAVE_BYTE_SHUFFLES and lanes // GROUP in dict(chosen.unit.intrinsics):
         kind = _GroupedVector
     return kind(chosen, buffers, first, lanes)
 
 
-class _Vector:
-    """Emits ``lanes`` outputs, in the order in which they lie; their channels' constants are loaded at once."""
+class _Vector(ABC):
+    """Emits ``lanes`` outputs; the constants of their channels are loaded at once."""
 
     def __init__(self, chosen: Plan, buffers: Buffers, first: Any, lanes: int) -> None:
         self.plan, self.spec, self.unit = chosen, chosen.spec, chosen.unit
         self.buffers, self.lanes = buffers, lanes
         self.chunk = gcd(chosen.channels, lanes)
-        self.places = [tir.Bind((first + start) % chosen.channels) for start in range(0, lanes, self.chunk)]
+        places = [tir.Bind((first + start) % chosen.channels) for start in range(0, lanes, self.chunk)]
         self.constants = {}
         for name in self.spec.epilogue.channel_arguments:
             self.constants[name] = scratch(lanes, "int32")
-            parts = [load(buffers[name], place, self.chunk) for place in self.places]
+            parts = [load(buffers[name], place, self.chunk) for place in places]
             store(self.constants[name], _joined(parts, self.order), 0, lanes)
-        self.load_weights(_joined([self.codes(place) for place in self.places], range(lanes)))
+        self.load_weights(_joined([self.codes(place) for place in places], range(lanes)))
 
     @property
     def order(self) -> Sequence[int]:
@@ -202,32 +211,32 @@ class _Vector:
         return unpack_rows(stored, bits, rows, self.chunk)
 
     def load_weights(self, codes: Any) -> None:
+        """Keep the weights of all channels as products need them."""
         self.weights = tir.Bind(codes)
-        self.sums = scratch(self.lanes, "int32")
 
     def seen(self, index: Any) -> Any:
         """The codes from ``index`` on as the unit multiplies them."""
         return tir.Bind(self.unit.as_seen(load(self.buffers["x"], index, self.lanes), self.lanes))
 
+    @abstractmethod
     def write(self, index: Any) -> None:
         """Outputs from ``index`` on."""
-        epilogue, kind = self.spec.epilogue, f"int32x{self.lanes}"
-        total = load(self.constants["bias"], 0, self.lanes) + tir.cast(self.seen(index), kind) * tir.cast(self.weights, kind)
-        if epilogue.short:
-            store(self.buffers["y"], self.short_codes(total), index, self.lanes)
-            return
-        store(self.sums, total, 0, self.lanes)
-        named = {name: self.constants.get(name) for name in CHANNEL_ARGUMENTS}
-        given = EpilogueArguments(residual=self.buffers.get("residual"), **named, scalars=self.buffers["scalars"])
-        with tir.vectorized(self.lanes) as lane:
-            value = apply_epilogue(epilogue, given, self.sums[lane], lane, (index + lane,))
-            tir.buffer_store(self.buffers["y"], value, [index + lane])
 
     def short_codes(self, sums: Any) -> Any:
         """The codes of all sums, in their order."""
         words = load(self.constants["multiplier"], 0, self.lanes)
         scalars = [self.buffers["scalars"][int(place)] for place in (Scalar.SHIFT, Scalar.Y_ZERO)]
         return short_form.codes(sums, words, self.spec.epilogue.pre_shifted, *scalars)
+
+
+class _WidenedVector(_Vector):
+    """Codes of short epilogues, sums in the order in which they lie."""
+
+    @override
+    def write(self, index: Any) -> None:
+        kind = f"int32x{self.lanes}"
+        total = load(self.constants["bias"], 0, self.lanes) + tir.cast(self.seen(index), kind) * tir.cast(self.weights, kind)
+        store(self.buffers["y"], self.short_codes(total), index, self.lanes)
 
 
 class _GroupedVector(_Vector):
@@ -290,7 +299,7 @@ class _SaturatedVector(_Vector):
 
     @override
     def load_weights(self, codes: Any) -> None:
-        self.weights = tir.Bind(codes)
+        super().load_weights(codes)
         self.halves = [self.half(place) for place in range(2)]
 
     def half(self, place: int) -> dict[str, Any]:

@@ -26,6 +26,8 @@ SPECS = [
     spec(16, (12, 12), (3, 3), (1, 1), (2, 2, 2, 2), dilation=(2, 2)),
     spec(16, (5, 5), (5, 3), (1, 2), (0, 0, 0, 0), epilogue=Epilogue(False, None, "int32")),
     spec(16, (1, 1), (3, 3)),
+    spec(96, (5, 5), (1, 1), batch=2, epilogue=WIDE),
+    spec(80, (3, 7), (1, 1), bits=4, epilogue=Epilogue(True, "uint8", "uint8")),
     spec(16, (3, 40), (1, 7), (1, 1), (0, 3, 0, 3)),
     spec(16, (2, 1003), (3, 5)),
     spec(16, (20, 3), (7, 1), (3, 1), (3, 0, 3, 0)),
