@@ -268,6 +268,11 @@ def saturates(
     return bool(((ends[0] >= lo) & (ends[1] <= hi) & (lower <= upper)).all())
 
 
+def fit_words(lower: IntArray, upper: IntArray) -> bool:
+    """Whether all bounds have 16 bits."""
+    return bool(((lower >= -SHORT_LIMIT) & (upper < SHORT_LIMIT)).all())
+
+
 def requantize_add_narrow(
     accumulator: Any, multiplier: Any, first_shift: Any, lower: Any, upper: Any, other: Any, other_multiplier: Any,
     shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic,

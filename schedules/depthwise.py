@@ -15,7 +15,8 @@ import numpy as np
 import tvm.tirx.script.builder.ir as tir
 
 from qcompiler.backend import short_form
-from qcompiler.backend.kernel import LANES, SCALARS, ConvolutionSpec, Kernel, Scalar, physical_channels
+from qcompiler.backend.kernel import LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
+from qcompiler.schedules.depthwise_pack import arguments, pack_taps, unpack_rows
 from qcompiler.schedules.depthwise_plan import TOGETHER, Plan, plan
 from qcompiler.schedules.epilogue import EpilogueArguments, apply_epilogue
 from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
@@ -27,42 +28,19 @@ def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     """The depthwise convolution ``spec`` for an instruction set."""
     unit = UNITS[instruction_set]
     chosen = plan(spec, unit)
-    channels = physical_channels(spec.in_channels)
-    taps = spec.kernel[0] * spec.kernel[1]
-    output = spec.batch * spec.out_height * spec.out_width * channels
-    arguments: dict[str, tuple[int, str]] = {"x": (spec.batch * spec.height * spec.width * channels, "uint8")}
-    if spec.epilogue.residual is not None:
-        arguments["residual"] = (output, spec.epilogue.residual)
-    arguments["weights"] = (-(-channels // LANES) * taps * LANES * spec.weight_bits // 8, "uint8")
-    for name in spec.epilogue.channel_arguments:
-        arguments[name] = (channels, "int32")
-    arguments |= {"scalars": (SCALARS, "int32"), "y": (output, spec.epilogue.out_dtype)}
+    named = arguments(spec)
 
     def pack(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return pack_taps(codes, spec.weight_bits)
 
     return Kernel(
-        function=build_function(arguments, lambda buffers: _Body(chosen, buffers).emit()),
-        arguments=tuple(arguments),
+        function=build_function(named, lambda buffers: _Body(chosen, buffers).emit()),
+        arguments=tuple(named),
         tasks=chosen.tasks,
         schedule=f"depthwise: {chosen.rows}x{chosen.tile} pixels, {chosen.blocks_per_task}x{chosen.channels} channels",
         pack=pack,
         adjust_bias=bias_adjustment(FLIP if unit.flips else 0, spec.places),
     )
-
-
-def pack_taps(codes: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
-    """Codes int8 ``[C, 1, KH, KW]`` to bytes ``[C / 16][KH * KW][16]``; below 8 bits, byte i of a row of 16
-    holds channel i in its lowest bits, then channels i + 16 * bits / 8, and so on upwards."""
-    channels = codes.shape[0]
-    blocks = -(-channels // LANES)
-    padded = np.zeros((blocks * LANES, codes.shape[2] * codes.shape[3]), dtype=np.int8)
-    padded[:channels] = codes.reshape(channels, -1)
-    rows = padded.reshape(blocks, LANES, -1).transpose(0, 2, 1).astype(np.uint8) & np.uint8((1 << bits) - 1)
-    fields = rows.reshape(blocks, -1, 8 // bits, LANES * bits // 8)
-    places = np.arange(8 // bits, dtype=np.uint8)[:, None] * np.uint8(bits)
-    packed: np.ndarray[Any, Any] = np.bitwise_or.reduce(fields << places, axis=2)
-    return packed.astype(np.uint8).reshape(-1)
 
 
 class _Body:
@@ -105,7 +83,7 @@ class _Body:
         with tir.serial(chosen.blocks_per_task) as block:
             base = tir.Bind((self.first_block + block) * (kernel_height * kernel_width * stored))
             codes = [
-                tir.Bind(self.decode(load(self.buffers["weights"], base + tap * stored, stored)))
+                tir.Bind(unpack_rows(load(self.buffers["weights"], base + tap * stored, stored), bits, 1, chosen.channels))
                 for tap in range(kernel_height * kernel_width)
             ]
             nothing = splat(tir.int8(0), chosen.channels)
@@ -115,15 +93,6 @@ class _Body:
                     for kernel_row in chosen.kernel_rows(row, group)
                 ]
                 self.write_word(self.weights, (block * len(self.vectors) + place) * self.word, rows, self.unit.weight_dtype)
-
-    def decode(self, stored: Any) -> Any:
-        """The int8 codes of a block from its packed bytes, moved left by the places of the sums."""
-        bits = self.spec.weight_bits
-        lanes = LANES * bits // 8
-        mask = splat(tir.uint8(0xFF << self.spec.places & 0xFF), lanes)
-        moved = [(stored << splat(tir.uint8(self.spec.places - place), lanes)) & mask for place in range(0, 8, bits)]
-        fields = [tir.reinterpret(f"int8x{lanes}", field) for field in moved]
-        return fields[0] if bits == 8 and self.plan.channels == LANES else tir.Shuffle(fields, list(range(self.plan.channels)))
 
     def write_word(self, target: Any, index: Any, rows: list[Any], dtype: str) -> None:
         """Interleave rows of a channel block into ``target`` at ``index``."""

@@ -5,6 +5,7 @@
 |------------------------------------------|------------------|------------------|------------------|
 | convolution, linear (whole groups of 16) | convolution: convolution_direct with an instruction of the set |
 | convolution, other groups                | convolution: convolution_generic                       |
+| depthwise convolution, 1x1               | affine           | affine           | affine           |
 | depthwise convolution                    | depthwise        | depthwise        | depthwise        |
 | max and average pooling                  | pooling          | pooling          | pooling          |
 | add, rescale                             | elementwise      | elementwise      | elementwise      |
@@ -31,6 +32,15 @@ What the convolutions' common schedule (convolution_direct) does by shape and bi
 | 4 or 2 bits, vpdpbusd or sdot            | unpacked in registers, in tiles of 7 pixels and more            |
 | 4 or 2 bits, else                        | unpacked once for a task's vectors, on the stack                |
 | widths that no tile divides              | a main part and a rest, each with a tile of its own             |
+
+What depthwise convolutions with a 1x1 kernel, stride 1, no padding do (affine) by epilogue:
+
+| epilogue                                 | how                                                             |
+|------------------------------------------|-----------------------------------------------------------------|
+| saturated within 16 bits, not shifted    | products, sums and their requantization in 16 bits              |
+| short                                    | dot products of four bytes with one weight, then as above       |
+| short, neon                              | codes widened to 32 bits, then as above                         |
+| short, x86-64, and all others            | depthwise                                                       |
 """
 
 from __future__ import annotations
@@ -58,6 +68,7 @@ from qcompiler.backend.kernel import (
     TopkSpec,
 )
 from qcompiler.schedules import (
+    affine,
     broadcast,
     convolution,
     copy,
@@ -102,7 +113,8 @@ def build_kernel(spec: KernelSpec, instruction_set: str, tiling: Tiling = ()) ->
     if tiling:
         raise ValueError(f"the schedule has no tiling: {spec}")
     if isinstance(spec, ConvolutionSpec):
-        return depthwise.build(spec, instruction_set)
+        build = affine.build if affine.serves(spec, instruction_set) else depthwise.build
+        return build(spec, instruction_set)
     return OTHERS[type(spec)](spec, instruction_set)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -47,6 +48,9 @@ def convolution(lowering: Lowering, node: Node) -> None:
         weight_bits=weight.type.dtype.bits,
         epilogue=epilogue,
     )
+    if saturated and not shifted and spec.is_affine and not places:
+        words = arith.fit_words(*(lowering.graph.constant[name].data for name in node.inputs[3:5]))
+        spec = replace(spec, epilogue=replace(epilogue, word_bounds=words))
     scalars = {**output_scalars(node), Scalar.X_ZERO: zero_of(x)}
     reads = {"x": x.name}
     if other is not None:

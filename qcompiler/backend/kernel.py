@@ -52,6 +52,8 @@ class Epilogue:
     any ``pre_shift`` is other than 0. ``saturated``: whether :func:`arith.requantize_saturated` serves; ``short``:
     :func:`arith.requantize_short` or, with a residual, :func:`arith.requantize_add_short`; then ``multiplier`` is
     :func:`arith.short_word` and the other three are not there.
+    ``word_bounds``: of the saturated form of an affine map with weights of 8 bits and no first shift, whether ``lower`` and
+    ``upper`` have 16 bits.
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
     """
 
@@ -61,6 +63,7 @@ class Epilogue:
     pre_shifted: bool = True
     saturated: bool = False
     short: bool = False
+    word_bounds: bool = False
 
     @property
     def channel_arguments(self) -> tuple[str, ...]:
@@ -108,6 +111,11 @@ class ConvolutionSpec:
     @property
     def is_depthwise(self) -> bool:
         return self.groups == self.in_channels == self.out_channels and self.groups > 1
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether every output depends on one input, by a factor and an offset of its channel."""
+        return self.is_depthwise and self.kernel == self.strides == (1, 1) and not any(self.padding)
 
 
 @dataclass(frozen=True)
