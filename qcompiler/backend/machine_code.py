@@ -25,6 +25,7 @@ from qcompiler.interrupts import temporary_folder
 
 LIBC_FUNCTIONS: Final = frozenset({"memcpy", "memset"})
 PTHREAD_PREFIX: Final = "pthread_"
+POOL_FUNCTIONS: Final = frozenset({"clock_gettime"})
 _SHOWN: Final = 20
 
 
@@ -161,7 +162,7 @@ def _callee(instruction: Instruction, mnemonics: Mnemonics) -> str | None:
 
 def is_allowed_external(name: str, pool: bool) -> bool:
     """Whether an artifact may need a function of this name from its surroundings."""
-    return name in LIBC_FUNCTIONS or (pool and name.startswith(PTHREAD_PREFIX))
+    return name in LIBC_FUNCTIONS or (pool and (name in POOL_FUNCTIONS or name.startswith(PTHREAD_PREFIX)))
 
 
 def check_instructions(instructions: Iterable[Instruction], architecture: str, functions: Collection[str], pool: bool) -> int:
@@ -205,8 +206,8 @@ def verify_library(content: bytes, architecture: str, objdump: str, exported: Co
     """The whole proof on a linked library; returns how often each mnemonic occurs.
 
     Every byte of every executable section is an allowed instruction, calls stay inside or go to memcpy, memset and (with
-    ``pool``) pthread, no other symbol is needed, nothing but ``exported`` is offered, nothing is writable but what the
-    loader fills in, and there is no stack to execute. Raises MachineCodeError.
+    ``pool``) clock_gettime and pthread, no other symbol is needed, nothing but ``exported`` is offered, nothing is writable
+    but what the loader fills in, and there is no stack to execute. Raises MachineCodeError.
     """
     file = read_elf(content)
     verify_symbols(file, pool)

@@ -287,9 +287,75 @@ def test_nothing_is_needed_but_libc_and_pthread(build: Build, target: str, pool:
     for name in ("net.o", "libnet.so"):
         file = read_elf((folder / name).read_bytes())
         others = {symbol for symbol in file.undefined if not (pool and symbol.startswith("pthread_"))}
-        assert others <= {"memcpy", "memset"}
+        assert others <= {"memcpy", "memset", *(["clock_gettime"] if pool else [])}
     assert ("qc_tiny_pool_create" in file.exported) == pool
     assert all(symbol.startswith("qc_tiny_") and "_k_" not in symbol for symbol in file.exported)
+
+
+STALL = r"""
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+#include "net.h"
+
+static pthread_t caller;
+static _Atomic int others, stall_ms;
+
+static void pause_ms(int milliseconds)
+{
+    struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    nanosleep(&time, NULL);
+}
+
+static void task(void *data, int32_t index)
+{
+    (void)data;
+    (void)index;
+    int mine = pthread_equal(pthread_self(), caller);
+    if (!mine)
+        ++others;
+    pause_ms(mine ? 1 : stall_ms);
+}
+
+static int taken_by_others(qc_tiny_pool *pool, int milliseconds)
+{
+    others = 0;
+    stall_ms = milliseconds;
+    qc_tiny_pool_parallel_for(pool, task, NULL, 16);
+    return others;
+}
+
+int main(void)
+{
+    void *memory = aligned_alloc(QC_ALIGNMENT, (qc_tiny_pool_bytes(2) + 63) / 64 * 64);
+    qc_tiny_pool *pool = qc_tiny_pool_create(memory, 2);
+    int alone = 0, together = 0, repeat;
+    caller = pthread_self();
+    for (repeat = 0; repeat < 5; ++repeat)
+        alone += taken_by_others(pool, 300) && !taken_by_others(pool, 1);
+    for (repeat = 0; repeat < 5; ++repeat) {
+        pause_ms(200);
+        together += taken_by_others(pool, 1) > 0;
+    }
+    qc_tiny_pool_destroy(pool);
+    free(memory);
+    return alone == 0 ? 1 : together == 0 ? 2 : 0;
+}
+"""
+
+
+def test_after_a_thread_was_stopped_the_caller_works_alone_for_a_time(
+    program_maker: Callable[..., Program], tmp_path: Path
+) -> None:
+    need("gcc")
+    sources = write_sources(program_maker("tiny", "x86-baseline"), "x86-baseline", pool=True)
+    (tmp_path / "net.h").write_text(sources.header)
+    assert sources.pool is not None
+    (tmp_path / "pool.c").write_text(sources.pool)
+    program = compile_text(tmp_path, STALL, ["-std=c11", f"-I{tmp_path}", str(tmp_path / "pool.c"), "-pthread"])
+    assert subprocess.run([program], timeout=120).returncode == 0
 
 
 def test_pool_under_thread_sanitizer(program_maker: Callable[..., Program], tmp_path: Path) -> None:
