@@ -27,10 +27,11 @@ What the convolutions' common schedule (convolution_direct) does by shape and bi
 | padding, or a type that is not the codes'| rows of a task are copied to the stack, borders filled          |
 | 1 or 2 input channels                    | copied without padding channels: a dot product takes 2-4 columns|
 | a single pixel (linear)                  | weights of 16 vectors side by side: one stream from memory      |
-| codes 0 to 255, no residual              | several vectors of sums become one of codes, in 16 bits         |
+| codes 0 to 255                           | several vectors of sums become one of codes, in 16 bits         |
 | residual                                 | small tiles: the long epilogue overlaps with the next tile      |
-| 4 or 2 bits, vpdpbusd or sdot            | unpacked in registers, in tiles of 7 pixels and more            |
-| 4 or 2 bits, else                        | unpacked once for a task's vectors, on the stack                |
+| 4 or 2 bits                              | unpacked once for a task's vectors, on the stack                |
+| 4 or 2 bits, few pixels or long sums     | unpacked in registers                                           |
+| 128 KB of weights and more               | those of the next vectors are fetched while a tile is computed  |
 | widths that no tile divides              | a main part and a rest, each with a tile of its own             |
 
 What depthwise convolutions with a 1x1 kernel, stride 1, no padding do (affine) by epilogue:

@@ -13,7 +13,7 @@ from qcompiler.schedules.tiling import Problem, Tile, Tiling, divisors
 SCRATCH_BYTES: Final = 32 * 1024
 """Padded rows that a task copies, at most."""
 LARGE_SCRATCH_BYTES: Final = 48 * 1024
-"""The same where all rows in one task save walking large weights again."""
+"""The same where all rows in one task save walking large weights again, and where not even a row of a tile fits."""
 _SHORT_STEPS: Final = 12
 _SHORT_ACCUMULATORS: Final = 16
 RESIDENT_BYTES: Final = 1 << 20
@@ -37,7 +37,7 @@ class RegisterTile:
 
 
 def register_tiles(problem: Problem, instruction: DotProduct) -> Iterator[RegisterTile]:
-    """Every tile that registers hold."""
+    """Every tile that registers hold, and whose input fits the scratch where it is copied."""
     width = problem.out_width
     # Few steps are unrolled whole, and then LLVM wants registers for the weights of all of them.
     allowed = min(instruction.accumulators, problem.most_accumulators)
@@ -50,6 +50,8 @@ def register_tiles(problem: Problem, instruction: DotProduct) -> Iterator[Regist
                 dots = pixels * blocks
                 registers = dots + min(pixels, blocks) + 2
                 if problem.out_height % rows or dots > allowed or registers > instruction.registers:
+                    continue
+                if problem.scratch_bytes(rows, columns) > LARGE_SCRATCH_BYTES:
                     continue
                 issue = (dots * instruction.operations + pixels + blocks + 2) / 5.5
                 word_bytes = blocks * instruction.lanes * DEPTH
@@ -103,7 +105,8 @@ def pixel_choices(problem: Problem, registers: RegisterTile) -> list[tuple[int, 
     rows = [value for value in divisors(problem.out_height) if value % registers.pixel_rows == 0]
     tiles = divisors(problem.out_width // registers.pixel_columns)[::-1]
     choices = [(height, value * registers.pixel_columns) for value in tiles for height in rows]
-    return [choice for choice in choices if problem.scratch_bytes(*choice) <= SCRATCH_BYTES]
+    fitting = [choice for choice in choices if problem.scratch_bytes(*choice) <= SCRATCH_BYTES]
+    return fitting or [choice for choice in choices if problem.scratch_bytes(*choice) <= LARGE_SCRATCH_BYTES]
 
 
 def task_shape(problem: Problem, registers: RegisterTile) -> tuple[int, int, int] | None:

@@ -118,7 +118,7 @@ def check_exact(cases: Sequence[tuple[ConvolutionSpec, Tiling]], instruction_set
 def test_what_is_worth_a_measurement(name: str, instruction_set: str) -> None:
     case = LARGE[name]
     models, *others = tilings(case, instruction_set)
-    assert 2 <= len(others) <= MOST_TILINGS + 2
+    assert 1 <= len(others) <= MOST_TILINGS + 2
     assert len({models, *others}) == len(others) + 1
     assert not any(refuses(case, instruction_set, tiling) for tiling in (models, *others))
     instruction = convolution._instruction(case, instruction_set)
