@@ -10,6 +10,9 @@ bits once it is shifted: A and B are where the code saturates, or 16 bits do, an
 operand's codes of 0 to 255: its multiplier is a power of two times one below 2^15, and kernels multiply that by the power of two
 times the code. What this multiplier misses adds to the deviation.
 
+Without another operand p may be negative as well, so that sums with few steps have as many as 16 bits hold. Kernels of weights
+below 8 bits have their sums moved left anyway; others do it where else the first shift were followed by products of 32 bits.
+
 Else, without another operand and where no step of the sums skips codes, s' is 24, and A and B are the first and the last sum of
 the codes at which the output saturates, or what the sums reach: the code is the uppermost byte of the product, whose other digits
 kernels may lose, and nothing is clamped any more. p is 0 for all channels where that deviates by at most a hundredth: then
@@ -40,6 +43,8 @@ LARGEST_PRE_SHIFT: Final = 24
 LARGEST_SHIFT: Final = 30
 _LARGEST_SHORT_PRE_SHIFT: Final = 16
 """Beyond it the bounds of 16 bits would not fit 32."""
+_LEFT: Final = 6
+"""Places by which sums may move left."""
 _SIMPLE_DEVIATION: Final = 0.01
 """With which no first shifts are better than those that deviate least."""
 _ROOM: Final = float(I32.maximum)
@@ -141,13 +146,17 @@ def _forms(factor: Array, size: Array, safe: Array, shift: int, least: int = 0) 
 def _short_forms(factor: Array, size: Array, safe: Array, shift: int, places: int = 0, zero: int = 0) -> _Forms:
     """Those of :func:`_forms` whose factors have 16 bits.
 
-    With first shifts to the left by up to ``places``, where the code, with its ``zero``, saturates before 16 bits do.
+    With first shifts to the left by up to ``places`` as far as all sums fit, and where the code, with its ``zero``, saturates
+    before 16 bits do.
     """
-    forms, limit = _forms(factor, size, safe, shift, -places), arith.SHORT_LIMIT
+    room = int(I32.maximum // max(float(safe.max(initial=0)), 1.0)).bit_length() - 1
+    forms, limit = _forms(factor, size, safe, shift, -min(places, room)), arith.SHORT_LIMIT
     first = np.arange(forms.least, LARGEST_PRE_SHIFT + 1)[:, None]
     most = limit - (np.int64(1) << np.maximum(-first, 0))
-    saturates = arith.round_shift(most * forms.multiplier.astype(np.int64), shift, arith.NUMPY) + zero >= 255
-    fits = (forms.multiplier < limit) & (forms.reduced < limit) & (first <= _LARGEST_SHORT_PRE_SHIFT) & ((first >= 0) | saturates)
+    multiplier = np.minimum(forms.multiplier, limit).astype(np.int64)
+    saturates = arith.round_shift(most * multiplier, shift, arith.NUMPY) + zero >= 255
+    fits = (forms.multiplier < limit) & (forms.reduced < limit) & (first <= _LARGEST_SHORT_PRE_SHIFT)
+    fits &= (first >= 0) | saturates
     return replace(forms, deviation=np.where(fits, forms.deviation, np.inf))
 
 
@@ -305,4 +314,9 @@ class NarrowRequantization:
             return (short_add(*arguments, *other, (lo, hi)) if bytes_only else None) or narrowed(*arguments, *other)
         if dtype.signed:
             return narrowed(*arguments)
-        return short(*arguments, zero, (lo, hi), places) or saturated(*arguments, zero, (lo, hi)) or narrowed(*arguments)
+        form = short(*arguments, zero, (lo, hi), places)
+        if form is None:
+            form = saturated(*arguments, zero, (lo, hi))
+            if form is None or form.pre_shift.any():
+                form = short(*arguments, zero, (lo, hi), max(places, _LEFT)) or form
+        return form or narrowed(*arguments)

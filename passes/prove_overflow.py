@@ -1,9 +1,9 @@
 """Analysis: proves that no sum or product of the integer graph can overflow, whatever the input.
 
 Every partial sum of raw codes, in any order, from its start, fits int32 (times 16 or 64 where weights have 4 or 2 bits, as
-kernels have it), both for unsigned bytes and for the signed bytes that ARM kernels see; every product of the wide requantizations
-fits int64 with its rounding term; every term of the narrow forms and of additions fits int32, but for products that are used
-modulo 2^32. The reasons are exact integer bounds over the actual weights.
+kernels have it, and moved left as far as any channel's is), both for unsigned bytes and for the signed bytes that ARM kernels
+see; every product of the wide requantizations fits int64 with its rounding term; every term of the narrow forms and of additions
+fits int32, but for products that are used modulo 2^32. The reasons are exact integer bounds over the actual weights.
 
 The graph is returned unchanged. InternalError, with every failed bound, where the proof fails: quantization chooses scales so
 that it cannot.
@@ -81,11 +81,12 @@ def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
     if is_saturated(graph, node):
         return []  # a product may wrap around
     first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[2:5])
+    moved = int(arith.largest_partial_sum(*weight_rows(graph, sums)).max()) << max(-int(first.min(initial=0)), 0)
     low, high = (arith.moved_right(np.clip(edge, lower, upper), first) for edge in (low, high))
     reduced = np.maximum(np.abs(low), np.abs(high))
     products = [int(t) * int(m) for t, m in zip(reduced, multiplier, strict=True)]
     folded = abs(node.output.zero or 0) << node["shift"] if other else 0
-    return [("narrow product", _rounded(max(products) + other + folded, node["shift"]), _INT32)]
+    return [("moved sum", moved, _INT32), ("narrow product", _rounded(max(products) + other + folded, node["shift"]), _INT32)]
 
 
 def bounds(graph: Graph, node: Node) -> list[tuple[str, int, int]]:

@@ -2,9 +2,9 @@
 
 Every formula here is spelled with operators that both numpy integers and TVM expressions have; what
 differs between the two (widening, clamping) comes in as an :class:`Arithmetic`. The reference and the
-generated code are the same lines, but for three other forms that kernels use where they give the same codes
-(:func:`requantize_short`, which ``backend.short_form`` writes as instructions, :func:`requantize_saturated`,
-:func:`requantize_add_folded`); tests compare them with the reference's.
+generated code are the same lines, but for four other forms that kernels use where they give the same codes
+(:func:`requantize_short` and :func:`requantize_add_short`, which ``backend.short_form`` writes as instructions,
+:func:`requantize_saturated`, :func:`requantize_add_folded`); tests compare them with the reference's.
 
 ``shift`` counts bits, ``zero``, ``lo`` and ``hi`` are output codes, ``multiplier`` is dyadic:
 the real factor is ``multiplier / 2**shift``. All right shifts are arithmetic, so a half rounds up.

@@ -227,7 +227,7 @@ class _Vector(ABC):
         """The codes of all sums, in their order."""
         words = load(self.constants["multiplier"], 0, self.lanes)
         scalars = [self.buffers["scalars"][int(place)] for place in (Scalar.SHIFT, Scalar.Y_ZERO)]
-        return short_form.codes(sums, words, self.spec.epilogue.pre_shifted, *scalars)
+        return short_form.codes(sums, words, self.spec.epilogue, *scalars)
 
 
 class _WidenedVector(_Vector):

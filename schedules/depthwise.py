@@ -247,7 +247,7 @@ class _Body:
         added = short_form.Added(load(self.buffers["residual"], index, channels), *other)
         word = load(self.buffers["multiplier"], channel, channels)
         total = load(sums, pixel * channels, channels)
-        return tir.Bind(short_form.codes(total, word, self.spec.epilogue.pre_shifted, shift, zero, added))
+        return tir.Bind(short_form.codes(total, word, self.spec.epilogue, shift, zero, added))
 
     def short_codes(self, sums: Any, row: int, channel: Any, pixels: int) -> list[Any]:
         """The codes of every pixel of a row of the tile: a few at a time, as packing takes several vectors."""
@@ -258,7 +258,7 @@ class _Body:
             words = tir.Shuffle([word] * count, list(range(count * channels))) if count > 1 else word
             total = load(sums, (row * pixels + first) * channels, count * channels)
             scalars = [self.buffers["scalars"][int(place)] for place in (Scalar.SHIFT, Scalar.Y_ZERO)]
-            value = tir.Bind(short_form.codes(total, words, self.spec.epilogue.pre_shifted, *scalars))
+            value = tir.Bind(short_form.codes(total, words, self.spec.epilogue, *scalars))
             places = [list(range(pixel * channels, (pixel + 1) * channels)) for pixel in range(count)]
             found += [tir.Shuffle([value], lanes) if count > 1 else value for lanes in places]
         return found

@@ -79,7 +79,7 @@ def apply_epilogue(
         accumulator = accumulator >> places
     if arguments.residual is None:
         if epilogue.short:
-            return short_form.codes(accumulator, multiplier, epilogue.pre_shifted, shift, zero)
+            return short_form.codes(accumulator, multiplier, epilogue, shift, zero)
         if epilogue.narrow:
             bounds = arguments.bounds(epilogue, channel)
             if epilogue.saturated:
@@ -92,7 +92,7 @@ def apply_epilogue(
     other_zero, factor = scalars[Scalar.RESIDUAL_ZERO], scalars[Scalar.RESIDUAL_MULTIPLIER]
     if epilogue.short:
         added = short_form.Added(arguments.residual[place], other_zero, factor)
-        return short_form.codes(accumulator, multiplier, epilogue.pre_shifted, shift, zero, added)
+        return short_form.codes(accumulator, multiplier, epilogue, shift, zero, added)
     other = arguments.residual[place].astype("int32")
     if epilogue.narrow:
         bounds = arguments.bounds(epilogue, channel)

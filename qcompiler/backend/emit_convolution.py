@@ -29,8 +29,11 @@ def convolution(lowering: Lowering, node: Node) -> None:
     types = (None if other is None else other.type.dtype.container.name, node.output.type.dtype.container.name)
     saturated = is_saturated(lowering.graph, node)
     short = is_short(lowering.graph, node) or is_add_short(lowering.graph, node)
-    shifted = bool((first_shift + places * short).any())
-    epilogue = Epilogue(narrow, *types, pre_shifted=shifted, saturated=saturated, short=short)
+    left = max(-int(first_shift.min()) - places, 0) if short else 0
+    if short:
+        first_shift = first_shift + (places + left)
+    shifted = bool(first_shift.any())
+    epilogue = Epilogue(narrow, *types, pre_shifted=shifted, saturated=saturated, short=short, left=left)
     shape = lowering.image(x.type, sums.origin).shape
     space = shape[-2:] if len(shape) > 3 else (1, 1)
     codes = weight.data.reshape(*weight.data.shape[:2], *(weight.data.shape[2:] or (1, 1)))
@@ -60,7 +63,7 @@ def convolution(lowering: Lowering, node: Node) -> None:
     data = [lowering.graph.constant[name].data for name in node.inputs[1 : len(node.inputs) - residual]]
     per_channel = dict(zip(CHANNEL_ARGUMENTS[1:], data, strict=False))
     if short:
-        per_channel = {"multiplier": arith.short_word(per_channel["multiplier"], per_channel["pre_shift"] + places)}
+        per_channel = {"multiplier": arith.short_word(per_channel["multiplier"], first_shift)}
     more = {name: lowering.channel_constant(values) for name, values in per_channel.items()}
     step = lowering.step(node, spec, reads, scalars, **more)
     bias = lowering.graph.constant[sums.inputs[2]].data if len(sums.inputs) == 3 else np.zeros(len(codes), dtype=np.int32)

@@ -51,7 +51,8 @@ class Epilogue:
     ``narrow``: the int32 form of requantization, with ``pre_shift``, ``lower`` and ``upper`` arguments. ``pre_shifted``: whether
     any ``pre_shift`` is other than 0. ``saturated``: whether :func:`arith.requantize_saturated` serves; ``short``:
     :func:`arith.requantize_short` or, with a residual, :func:`arith.requantize_add_short`; then ``multiplier`` is
-    :func:`arith.short_word` and the other three are not there.
+    :func:`arith.short_word` and the other three are not there. ``left``: by how many places short forms move sums left before the
+    first shift, which then is to the right in all channels.
     ``word_bounds``: of the saturated form of an affine map with weights of 8 bits and no first shift, whether ``lower`` and
     ``upper`` have 16 bits.
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
@@ -64,6 +65,7 @@ class Epilogue:
     saturated: bool = False
     short: bool = False
     word_bounds: bool = False
+    left: int = 0
 
     @property
     def channel_arguments(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from qcompiler.backend.kernel import KernelSpec
 
-LEFT_OUT: Final = ("pre_shifted", "saturated", "short", "word_bounds")
+LEFT_OUT: Final = ("pre_shifted", "saturated", "short", "word_bounds", "left")
 """Fields of an epilogue that say in which form it is written, which the constants of a layer decide about.
 
 In layers with few input channels the forms differ by up to a seventh of the time, in affine maps by half of it.

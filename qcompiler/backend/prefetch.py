@@ -97,7 +97,7 @@ def _instructions(body: Any, walk: _Walk, walked: int) -> list[Any]:
     loads = [load for load in _found(body, tvm.ir.TensorLoad) if load.source.name == "weights"]
     iterations = prod(extent for _, extent in (*walk.pixels, *walk.steps))
     count = max(round(walked / (_LINE * iterations)), 1)
-    if count > _MOST:
+    if not loads or count > _MOST:
         return []
     first = _without(_base(loads[0].indices[-1]), [variable for variable, _ in walk.steps])
     place = walk.place(walk.pixels + walk.steps) * count

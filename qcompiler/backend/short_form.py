@@ -29,7 +29,7 @@ from tvm.target.codegen import target_has_features
 from tvm_ffi import structural_map
 
 from qcompiler import arith
-from qcompiler.backend.kernel import LANES
+from qcompiler.backend.kernel import LANES, Epilogue
 from qcompiler.backend.tir import TIR, converted, lanes_of
 
 _NAME: Final = "qcompiler.requantize_short"
@@ -55,18 +55,17 @@ class Added:
     multiplier: Any
 
 
-def codes(accumulator: Any, word: Any, pre_shifted: bool, shift: Any, zero: Any, added: Added | None = None) -> Any:
+def codes(accumulator: Any, word: Any, epilogue: Epilogue, shift: Any, zero: Any, added: Added | None = None) -> Any:
     """The uint8 codes of int32 sums, one or a vector; ``word``: :func:`arith.short_word` of their channels.
 
-    ``pre_shifted``: whether any first shift is other than 0; ``shift`` and ``zero``, and the zero point and the multiplier of
-    what is ``added``, are one number each.
+    ``shift`` and ``zero``, and the zero point and the multiplier of what is ``added``, are one number each.
     """
     lanes = lanes_of(accumulator)
 
     def everywhere(value: Any) -> Any:
         return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
-    scalars = [tirx.const(int(pre_shifted), "int32"), shift, zero]
+    scalars = [tirx.const(int(epilogue.pre_shifted) + 2 * epilogue.left, "int32"), shift, zero]
     vectors = [accumulator, word]
     if added is not None:
         scalars[2] = arith.add_start(added.zero, added.multiplier, shift, zero, TIR)
@@ -142,6 +141,7 @@ class _Given:
     """
 
     pre_shifted: bool
+    left: int
     shift: Any
     start: Any
     accumulator: Any
@@ -153,12 +153,14 @@ class _Given:
     def of(cls, call: Any) -> _Given:
         """Of a call as :func:`codes` makes it."""
         flag, shift, start, *arguments = call.args
-        flag = _scalar(flag)
-        shifted = isinstance(flag, tirx.IntImm) and int(flag) != 0
+        known = _scalar(flag)
+        assert isinstance(known, tirx.IntImm)
+        left, shifted = divmod(int(known), 2)
+        scalars = (bool(shifted), left, shift, start)
         if len(arguments) == 2:
-            return cls(shifted, shift, start, *arguments)
+            return cls(*scalars, *arguments)
         other_multiplier, accumulator, word, other = arguments
-        return cls(shifted, shift, start, accumulator, word, other, other_multiplier)
+        return cls(*scalars, accumulator, word, other, other_multiplier)
 
     @property
     def lanes(self) -> int:
@@ -174,7 +176,8 @@ class _Given:
 
     def lane_by_lane(self) -> Any:
         """The codes by the formula of :mod:`arith`."""
-        sums = (self.accumulator, _multiplier(self.word), _first_shift(self.word) if self.pre_shifted else None)
+        moved = self.moved(self.accumulator)
+        sums = (moved, _multiplier(self.word), _first_shift(self.word) if self.pre_shifted else None)
         if self.other is None:
             found = arith.requantize_short(*sums, self.shift, self.start, TIR)
         else:
@@ -182,17 +185,18 @@ class _Given:
             found = arith.requantize_add_short(*sums, other, self.other_multiplier, self.start, self.shift, TIR)
         return converted(found, "uint8")
 
+    def moved(self, sums: Any) -> Any:
+        return sums << _number(self.left, lanes_of(sums)) if self.left else sums
+
     def part(self, first: int, lanes: int) -> _Given:
         """Some lanes."""
-        sliced = {
-            name: _slice(value, first, lanes) for name, value in vars(self).items() if name != "pre_shifted" and value is not None
-        }
-        return replace(self, **sliced)
+        names = ("shift", "start", "accumulator", "word", *(("other", "other_multiplier") if self.other is not None else ()))
+        return replace(self, **{name: _slice(getattr(self, name), first, lanes) for name in names})
 
     def vectors(self, places: Sequence[int], lanes: int) -> tuple[list[Any], list[Any]]:
         """Those that begin at ``places``: sums after the first shift, and their multipliers."""
         words = [_slice(self.word, place, lanes) for place in places]
-        sums = [_slice(self.accumulator, place, lanes) for place in places]
+        sums = [self.moved(_slice(self.accumulator, place, lanes)) for place in places]
         if self.pre_shifted:
             sums = [total >> _first_shift(word) for total, word in zip(sums, words, strict=True)]
         return sums, [_multiplier(word) for word in words]

@@ -73,7 +73,7 @@ def at_limits(what: ConvolutionSpec, generator: np.random.Generator) -> dict[str
     first = generator.integers(0, 17, channels) * what.epilogue.pre_shifted
     ends = generator.choice([-1, 0, 1], channels) * (np.int64(arith.SHORT_LIMIT) << first)
     near = ends + generator.integers(-40_000, 40_000, channels)
-    most = arith.MAXIMUM_BIAS >> what.places
+    most = arith.MAXIMUM_BIAS >> (what.places + what.epilogue.left)
     far = generator.choice([-1, 1], channels) * (most - generator.integers(0, 2, channels))
     bias = np.where(generator.integers(0, 4, channels), np.clip(near, -most, most), far)
     sizes = np.int64(1) << generator.integers(14, 24, channels)
@@ -128,7 +128,7 @@ def compare(
         if what.epilogue.short:
             scalar["shift"] = 19
             if what.epilogue.residual is None and (fill != "limits" or not what.epilogue.pre_shifted):
-                values["pre_shift"] -= what.places
+                values["pre_shift"] -= what.places + what.epilogue.left
             residual_multiplier = short_factor(1 << 15, scalar["shift"], scalar["y_zero"])
             scalar["residual_multiplier"] = residual_multiplier // (1 if fill == "largest" else 3) >> 7 << 7
             values = short(values, scalars(**scalar), what.epilogue.residual is not None)

@@ -133,7 +133,7 @@ def stored_constants(epilogue: Epilogue, values: Mapping[str, Array], places: in
     """The constants of channels as kernels read them, whose sums are moved left by ``places``."""
     found = {name: values[name] for name in epilogue.channel_arguments}
     if epilogue.short:
-        found["multiplier"] = arith.short_word(values["multiplier"], values["pre_shift"] + places)
+        found["multiplier"] = arith.short_word(values["multiplier"], values["pre_shift"] + places + epilogue.left)
     return found
 
 

@@ -31,6 +31,7 @@ SPECS = [
     spec(96, (9, 9), POINT, bits=2, epilogue=UNSHIFTED),
     spec(144, (3, 3), POINT, batch=2),
     spec(144, (11, 13), POINT, bits=4),
+    spec(96, (7, 9), POINT, epilogue=Epilogue(True, None, "uint8", short=True, left=5)),
     spec(96, (7, 9), POINT, epilogue=WORDS),
     spec(4, (5, 7), POINT, batch=2, epilogue=WORDS),
     spec(48, (3, 5), POINT, epilogue=WORDS),

@@ -63,6 +63,10 @@ CASES = {
     ),
     "unshifted": spec(9, 24, 112, 3, batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, short=True)),
     "five_vectors": spec((3, 4), 24, 80),
+    "left": spec((3, 7), 4, 48, epilogue=Epilogue(True, None, "uint8", short=True, left=6)),
+    "left_unshifted": spec((3, 7), 4, 24, 3, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, short=True, left=4)),
+    "w4_left": spec((3, 7), 4, 24, 3, weight_bits=4, epilogue=Epilogue(True, None, "uint8", short=True, left=2)),
+    "left_grouped": spec((4, 5), 6, 9, kernel=2, groups=3, epilogue=Epilogue(True, None, "uint8", short=True, left=5)),
     "two_vectors": spec((3, 10), 24, 32, 3, batch=2),
     "one_vector": spec((3, 7), 24, 16, 3),
     "clamped": spec(9, 24, 48, 3, epilogue=Epilogue(True, None, "uint8")),
@@ -139,8 +143,8 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
         shift = arith.SATURATED_SHIFT
     if case.epilogue.short:
         if not case.epilogue.residual:
-            left = random.integers(0, case.places + 1, channels)
-            values["pre_shift"] -= left if case.epilogue.pre_shifted else case.places
+            most = case.places + case.epilogue.left
+            values["pre_shift"] -= random.integers(0, most + 1, channels) if case.epilogue.pre_shifted else most
         short_shift = int(random.choice(arith.SHORT_SHIFTS))
         scaled = values["multiplier"] << max(short_shift - shift, 0)
         values["multiplier"] = np.minimum(scaled, arith.SHORT_LIMIT - random.integers(1, 3, channels))
@@ -244,7 +248,7 @@ def check_assembly(instruction_set: str, kernels: dict[str, Kernel], assembly: s
             pattern = pattern.replace("zmm", "xmm").replace("ymm", "xmm")
         assert re.search(pattern, body.group(1)), name
     plain = {name for name, kernel in kernels.items() if kernel.schedule == "convolution_generic"}
-    assert plain == {"short_residual_grouped", "grouped_few", "grouped_uneven", "multiplier"}
+    assert plain == {"short_residual_grouped", "left_grouped", "grouped_few", "grouped_uneven", "multiplier"}
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets(leave_out=("dotprod", "neon")))

@@ -19,6 +19,7 @@ SPECS = [
     spec(80, (13, 15), (5, 5), (2, 2), (2, 2, 2, 2), bits=2),
     spec(64, (7, 7), (5, 5), epilogue=Epilogue(True, "uint8", "uint8")),
     spec(64, (7, 9), (3, 3), epilogue=Epilogue(True, "uint8", "uint8", short=True)),
+    spec(80, (7, 9), (3, 3), epilogue=Epilogue(True, None, "uint8", short=True, left=4)),
     spec(3, (7, 9), (3, 3), batch=2, epilogue=Epilogue(True, "uint8", "uint8", pre_shifted=False, short=True)),
     spec(48, (6, 15), (3, 3), batch=2, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, saturated=True)),
     spec(32, (6, 9), (3, 3), epilogue=SATURATED),
