@@ -47,7 +47,9 @@ MOST_TOGETHER: Final = 16
 _FETCHED_AHEAD: Final = 128 << 10
 """Bytes of weights from which on they are not in the second-level cache when a layer begins, and take time to come."""
 _WORTH_UNPACKING: Final = 16
-"""Pixels of a task from which on weights are unpacked to scratch, not in registers."""
+"""Pixels of a task from which on weights are unpacked to scratch, not in registers;"""
+_WORTH_UNPACKING_ONE: Final = 32
+"""where scratch has those of one vector only, and registers need two instructions."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,9 @@ def _plan(original: ConvolutionSpec, instruction: DotProduct) -> _Plan | None:
             problem, unpacked = whole, False
     tiling = choose_tiling(problem, instruction)
     pixels = max((tile.rows * tile.columns for tile in tiling), default=0)
-    inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < _WORTH_UNPACKING)
+    few = problem.most_blocks == 1 and instruction.weight_dtype == "int8"
+    worth = _WORTH_UNPACKING_ONE if few else _WORTH_UNPACKING
+    inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < worth)
     if converted and not unpacked and not inline:
         return None
     if inline and spec.groups > 1 and words % per_byte:
