@@ -1,4 +1,4 @@
-"""Replaces 64-bit requantization by an int32 form where its deviation is proven to stay under a fortieth of an output step.
+"""Replaces 64-bit requantization by an int32 form where its deviation is proven to stay under a fiftieth of an output step.
 
 Vector units are slow at 64-bit products. The accumulator is clamped to [A, B], outside of which the output saturates anyway,
 shifted right by p (rounded), and multiplied within int32. p, A, B and the multiplier are per channel, the shift s' is the

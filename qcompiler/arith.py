@@ -22,7 +22,7 @@ MAXIMUM_SHIFT: Final = 62
 MAXIMUM_BIAS: Final = 1 << 30
 LARGEST_ACCUMULATOR: Final = (1 << 31) - 1
 SIGNED_OFFSET: Final = 128  # kernels on ARM see the code x as x ^ 0x80, the signed byte x - 128
-MAXIMUM_DEVIATION: Final = 0.025  # of one output step, between narrow and wide requantization
+MAXIMUM_DEVIATION: Final = 0.02  # of one output step, between narrow and wide requantization
 
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
