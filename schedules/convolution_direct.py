@@ -67,6 +67,11 @@ class _Plan:
     dense: bool  # rows are copied without padding channels, and a step goes over the columns of the kernel too
     unpacked_bytes: int  # that a vector's weights take in scratch, if that is where they are converted
 
+    @property
+    def lowered(self) -> int:
+        """By how many places unpacked weights are moved down again, as the instruction does not take the smallest one else."""
+        return self.spec.places if self.instruction.least_weight > -128 else 0
+
     def refusal(self, tiling: Tiling) -> str:
         """Why the kernel cannot be tiled so; "" if it can."""
         return refusal(self.problem, self.instruction, tiling, self.unpacked_bytes, _STACK_BYTES)
@@ -142,7 +147,7 @@ def build(spec: ConvolutionSpec, instruction: DotProduct, schedule_name: str, ti
         tasks=sum(task_count(function) for function in functions),
         schedule=schedule_name,
         pack=lambda codes: plan.steps.pack(_columns_as_channels(codes) if plan.dense else codes),
-        adjust_bias=bias_adjustment(instruction.x_offset, spec.places),
+        adjust_bias=bias_adjustment(instruction.x_offset, spec.places - plan.lowered),
     )
 
 
@@ -332,7 +337,8 @@ def _expression(plan: _Part) -> tuple[tuple[str, ...], list[Any]]:
     def stored(v: Any, s: Any, *lane: Any) -> Any:
         if spec.weight_bits == 8:
             return weights[(*steps.place(v, s), *lane)]
-        return unpack_code(weights[(*steps.place(v, s // steps.per_byte), *lane)], s % steps.per_byte, spec.weight_bits)
+        code = unpack_code(weights[(*steps.place(v, s // steps.per_byte), *lane)], s % steps.per_byte, spec.weight_bits)
+        return code >> plan.lowered if plan.lowered else code
 
     weight: Callable[..., Any] = stored
     if plan.converted:
@@ -361,6 +367,8 @@ def _expression(plan: _Part) -> tuple[tuple[str, ...], list[Any]]:
 
     def code(n: Any, h: Any, w: Any, c: Any) -> Any:
         accumulator = sums[n, h, w, c // lanes, c % lanes]
+        if plan.lowered:
+            accumulator = accumulator << plan.lowered
         return apply_epilogue(spec.epilogue, arguments, accumulator, c, (n, h, w, c), spec.places)
 
     y = te.compute(shape, code, name="y")

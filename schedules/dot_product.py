@@ -21,7 +21,8 @@ class DotProduct:
     to be put back through the bias. ``weight_dtype``: weights as the instruction wants them, made from the stored codes in
     scratch (in registers where pixels are few). For choosing tiles: ``registers`` of the machine, ``accumulators`` a tile
     may have, ``operations`` a dot product issues, ``rate`` of dot products per cycle, ``latency`` in cycles from one to
-    the next on the same accumulator.
+    the next on the same accumulator. ``least_weight``: the smallest that it takes; codes of 8 bits are above -128, those of fewer
+    bits may be -128 in the upper bits of a byte.
     """
 
     name: str
@@ -37,6 +38,7 @@ class DotProduct:
     rate: float
     latency: float
     implementation: Any
+    least_weight: int = -128
 
 
 def description(lanes: int, group: int, x_dtype: str, weight_dtype: str) -> Any:

@@ -2,7 +2,7 @@
 
 Both multiply signed bytes, so a code is stored as ``x ^ 0x80``, which is ``x - 128`` in two's complement; the 128
 times the sum of the weights goes into the bias. Two products of such bytes are at most ``2 * 128 * 127 = 32512``
-(weight codes do not reach -128), so they may be added in 16 bits.
+(weights may not be -128 then), so they may be added in 16 bits.
 """
 
 from __future__ import annotations
@@ -63,4 +63,4 @@ def _flip(code: Any) -> Any:
 
 
 DOTPROD: Final = DotProduct("qc_sdot_4x4", 4, 4, "int8", "int8", _flip, 128, 32, 24, 1, 2.0, 4.0, _sdot)
-NEON: Final = DotProduct("qc_smull_4x4", 4, 2, "int8", "int8", _flip, 128, 32, 16, 3, 0.67, 6.0, _smull)
+NEON: Final = DotProduct("qc_smull_4x4", 4, 2, "int8", "int8", _flip, 128, 32, 16, 3, 0.67, 6.0, _smull, -127)

@@ -27,7 +27,7 @@ EXPECTED = {
     "dotprod": r"sdot\tv",
     "neon": r"smlal\tv",
 }
-MODES = ("random", "maximum", "minimum", "ties")
+MODES = ("random", "maximum", "minimum", "zero", "ties")
 CODES = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
 OUTPUTS = {"uint8": (0, 255), "int16": (-(1 << 15), (1 << 15) - 1), "int32": (-(1 << 31), (1 << 31) - 1)}
 
@@ -118,8 +118,8 @@ def generate(case: ConvolutionSpec, mode: str) -> dict[str, np.ndarray[Any, Any]
     channels = case.out_channels
     x = random.integers(0, 256, (case.batch, case.height, case.width, case.in_channels))
     weights = random.integers(low, high + 1, (channels, case.in_channels // case.groups, *case.kernel))
-    if mode in ("maximum", "minimum"):
-        x[:], weights[:] = 255, high if mode == "maximum" else low
+    if mode in ("maximum", "minimum", "zero"):
+        x[:], weights[:] = 0 if mode == "zero" else 255, high if mode == "maximum" else low
     out = case.epilogue.out_dtype
     deviation = float(np.sqrt(weights[0].size)) * 74 * max(1.0, -low * 0.58)
     target = 60.0 if out == "uint8" else 3000.0
