@@ -344,12 +344,12 @@ def is_add_short(
     hi: int,
 ) -> bool:
     """Whether :func:`requantize_add_short` gives the codes of :func:`requantize_add_narrow` for other operands of 0 to 255."""
-    least, most = short_bounds(first_shift)
-    fits = ((multiplier >= 0) & (multiplier < SHORT_LIMIT) & (first_shift >= 0) & (lower == least) & (upper == most)).all()
-    if shift not in SHORT_SHIFTS:
+    if shift not in SHORT_SHIFTS or (lo, hi) != (0, 255):
         return False
+    least, most = short_bounds(first_shift)
+    fits = (multiplier >= 0) & (multiplier < SHORT_LIMIT) & (first_shift >= 0) & (lower == least) & (upper == most)
     factor, rest = divmod(other_multiplier, 1 << other_places(shift))
-    return bool(fits) and rest == 0 and 0 <= factor < SHORT_LIMIT and (lo, hi) == (0, 255)
+    return bool(fits.all()) and rest == 0 and 0 <= factor < SHORT_LIMIT
 
 
 def add(a: Any, a_multiplier: Any, b: Any, b_multiplier: Any, shift: Any, zero: Any, lo: Any, hi: Any, math_: Arithmetic) -> Any:

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from math import gcd, lcm
 from typing import Any, Final
 
-import numpy as np
 import tvm.tirx.script.builder.ir as tir
 from typing_extensions import override
 
@@ -33,10 +32,9 @@ from qcompiler.backend import short_form
 from qcompiler.backend.kernel import LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
 from qcompiler.backend.tir import TIR
 from qcompiler.schedules import elementwise
-from qcompiler.schedules.depthwise_pack import arguments, pack_taps, unpack_rows
-from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
-from qcompiler.schedules.pack import bias_adjustment
-from qcompiler.schedules.taps import FLIP, UNITS, TapUnit
+from qcompiler.schedules.depthwise_pack import make_kernel, unpack_rows
+from qcompiler.schedules.loops import Buffers, load, scratch, splat, store
+from qcompiler.schedules.taps import UNITS, TapUnit
 
 TASKS: Final = 32
 TASK_VECTORS: Final = 64  # smaller tasks spend their time on constants
@@ -62,19 +60,8 @@ def serves(spec: ConvolutionSpec, instruction_set: str) -> bool:
 def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     """The affine map ``spec`` for an instruction set."""
     chosen = Plan(spec, instruction_set)
-    named = arguments(spec)
-
-    def pack(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return pack_taps(codes, spec.weight_bits)
-
-    return Kernel(
-        function=build_function(named, lambda buffers: _Body(chosen, buffers).emit()),
-        arguments=tuple(named),
-        tasks=chosen.tasks,
-        schedule=f"affine: {chosen.lanes} channels at once, {chosen.blocks_per_task} of {chosen.blocks} blocks",
-        pack=pack,
-        adjust_bias=bias_adjustment(FLIP if chosen.unit.flips else 0, spec.places),
-    )
+    schedule = f"affine: {chosen.lanes} channels at once, {chosen.blocks_per_task} of {chosen.blocks} blocks"
+    return make_kernel(spec, chosen.unit, chosen.tasks, schedule, lambda buffers: _Body(chosen, buffers).emit())
 
 
 @dataclass(frozen=True)

@@ -11,36 +11,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tvm.tirx.script.builder.ir as tir
 
 from qcompiler.backend import short_form
 from qcompiler.backend.kernel import LANES, ConvolutionSpec, Kernel, Scalar, physical_channels
-from qcompiler.schedules.depthwise_pack import arguments, pack_taps, unpack_rows
+from qcompiler.schedules.depthwise_pack import make_kernel, unpack_rows
 from qcompiler.schedules.depthwise_plan import TOGETHER, Plan, plan
 from qcompiler.schedules.epilogue import EpilogueArguments, apply_epilogue
-from qcompiler.schedules.loops import Buffers, build_function, load, scratch, splat, store
-from qcompiler.schedules.pack import bias_adjustment
-from qcompiler.schedules.taps import FLIP, UNITS
+from qcompiler.schedules.loops import Buffers, load, scratch, splat, store
+from qcompiler.schedules.taps import UNITS
 
 
 def build(spec: ConvolutionSpec, instruction_set: str) -> Kernel:
     """The depthwise convolution ``spec`` for an instruction set."""
     unit = UNITS[instruction_set]
     chosen = plan(spec, unit)
-    named = arguments(spec)
-
-    def pack(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return pack_taps(codes, spec.weight_bits)
-
-    return Kernel(
-        function=build_function(named, lambda buffers: _Body(chosen, buffers).emit()),
-        arguments=tuple(named),
-        tasks=chosen.tasks,
-        schedule=f"depthwise: {chosen.rows}x{chosen.tile} pixels, {chosen.blocks_per_task}x{chosen.channels} channels",
-        pack=pack,
-        adjust_bias=bias_adjustment(FLIP if unit.flips else 0, spec.places),
-    )
+    schedule = f"depthwise: {chosen.rows}x{chosen.tile} pixels, {chosen.blocks_per_task}x{chosen.channels} channels"
+    return make_kernel(spec, unit, chosen.tasks, schedule, lambda buffers: _Body(chosen, buffers).emit())
 
 
 class _Body:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tvm.tirx.script.builder.ir as tir
 
 from qcompiler.arith import weight_places
-from qcompiler.backend.kernel import LANES, SCALARS, ConvolutionSpec, physical_channels
-from qcompiler.schedules.loops import splat
+from qcompiler.backend.kernel import LANES, SCALARS, ConvolutionSpec, Kernel, physical_channels
+from qcompiler.schedules.loops import Buffers, build_function, splat
+from qcompiler.schedules.pack import bias_adjustment
+from qcompiler.schedules.taps import FLIP, TapUnit
 
 
 def arguments(spec: ConvolutionSpec) -> dict[str, tuple[int, str]]:
@@ -24,6 +27,19 @@ def arguments(spec: ConvolutionSpec) -> dict[str, tuple[int, str]]:
     for name in spec.epilogue.channel_arguments:
         found[name] = (channels, "int32")
     return found | {"scalars": (SCALARS, "int32"), "y": (output, spec.epilogue.out_dtype)}
+
+
+def make_kernel(spec: ConvolutionSpec, unit: TapUnit, tasks: int, schedule: str, emit: Callable[[Buffers], None]) -> Kernel:
+    """The kernel whose loops ``emit`` writes."""
+    named = arguments(spec)
+    return Kernel(
+        function=build_function(named, emit),
+        arguments=tuple(named),
+        tasks=tasks,
+        schedule=schedule,
+        pack=lambda codes: pack_taps(codes, spec.weight_bits),
+        adjust_bias=bias_adjustment(FLIP if unit.flips else 0, spec.places),
+    )
 
 
 def pack_taps(codes: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:

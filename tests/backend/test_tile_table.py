@@ -15,8 +15,10 @@ from qcompiler.backend.kernel_key import kernel_key
 from qcompiler.backend.tile_table import TileTable, TunedTiling, shipped_tiles
 from qcompiler.cost.tile_search import WORTH
 from qcompiler.errors import CompileError
+from qcompiler.schedules import convolution, convolution_direct
 from qcompiler.schedules.table import fitting
-from qcompiler.schedules.tiling import parse_tiling
+from qcompiler.schedules.tile import MOST_TASKS
+from qcompiler.schedules.tiling import parse_tiling, tasks_of
 from qcompiler.targets.target import available_targets, load_target
 
 TARGET = load_target("x86-avx2")
@@ -113,6 +115,19 @@ def test_what_ships_fits_and_is_worth_it(name: str) -> None:
         assert tuned.ratio <= WORTH
         assert tuned.cpu
         assert date.fromisoformat(tuned.date) >= date(2026, 11, 27)
+
+
+@pytest.mark.parametrize("name", available_targets())
+def test_what_ships_leaves_enough_tasks_to_several_threads(name: str) -> None:
+    target = load_target(name)
+    for key, tuned in shipped_tiles(target).kernels.items():
+        spec = spec_of(key)
+        instruction = convolution._instruction(spec, target.instruction_set)
+        assert instruction is not None
+        plan = convolution_direct._plan(spec, instruction)
+        assert plan is not None
+        most = min(MOST_TASKS, tasks_of(plan.problem, plan.tiling))
+        assert tasks_of(plan.problem, parse_tiling(tuned.tiling)) >= most, key
 
 
 def test_the_parser_of_this_test() -> None:
