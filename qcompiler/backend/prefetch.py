@@ -99,7 +99,8 @@ def _instructions(body: Any, walk: _Walk, walked: int) -> list[Any]:
     if not loads or count > _MOST:
         return []
     index = loads[0].indices[-1]
-    first = _without(index.base if isinstance(index, tirx.Ramp) else index, [variable for variable, _ in walk.steps])
+    inside = [loop.loop_var for loop in _found(body, tirx.For)]
+    first = _without(index.base if isinstance(index, tirx.Ramp) else index, [*inside, *(variable for variable, _ in walk.steps)])
     place = walk.place * count
     statements = []
     for line in range(count):

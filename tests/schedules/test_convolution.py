@@ -90,6 +90,7 @@ CASES = {
     "linear_streams_batch": spec(1, 68, 512, batch=5, weight_bits=4),
     "linear_uneven_streams": spec(1, 36, 1000, weight_bits=2),
     "deep": spec((2, 7), 1024, 32, 3),
+    "fetched_ahead": spec(7, 192, 1152),
     "w4": spec(16, 16, 32, 3, weight_bits=4),
     "w4_unshifted": spec(16, 16, 32, 3, weight_bits=4, epilogue=Epilogue(True, None, "uint8", pre_shifted=False, short=True)),
     "w2_short_residual": spec(9, 24, 48, 3, weight_bits=2, epilogue=SHORT_RESIDUAL),
