@@ -19,7 +19,7 @@ from tvm import s_tir, te, tirx
 from tvm_ffi import structural_map
 
 from qcompiler.backend.kernel import ConvolutionSpec, Kernel, Scalar, physical_channels
-from qcompiler.backend.prefetch import PIXELS, STEPS
+from qcompiler.backend.prefetch import PIXELS, STEPS, STREAM
 from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
@@ -94,7 +94,13 @@ class _Part(_Plan):
         """Whether there is time to fetch the next vectors' weights while those of a tile are in use."""
         tiles = self.tile.rows // self.tile.pixel_rows * (self.tile.columns // self.tile.pixel_columns)
         many = self.problem.weight_bytes >= _FETCHED_AHEAD
-        return many and tiles > 1 and self.steps.together == 1 and (self.inline or not self.converted)
+        return many and tiles > 1 and self.steps.together == 1
+
+    @property
+    def streams(self) -> bool:
+        """Whether weights are unpacked in the order in which they lie in memory."""
+        packed = self.inline and self.steps.per_byte > 1
+        return packed and self.steps.together > 1 and self.tile.blocks == self.steps.together
 
 
 def serves(spec: ConvolutionSpec, instruction: DotProduct) -> bool:
@@ -398,6 +404,8 @@ def _schedule(plan: _Part, function: Any) -> Any:
             sch.annotate(loop, PIXELS, 1)
         for loop in walk:
             sch.annotate(loop, STEPS, plan.walked_bytes)
+    if plan.streams:
+        sch.annotate(walk[-1], STREAM, math.prod(plan.steps.stored_shape[2:]))
     if plan.spec.epilogue.short:  # several vectors become one
         together = (
             math.gcd(tile.pixel_columns, _TOGETHER // tile.blocks) if tile.blocks == plan.problem.blocks <= _TOGETHER else 1

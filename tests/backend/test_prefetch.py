@@ -14,7 +14,7 @@ import tvm
 from tvm import tirx
 from tvm_ffi import structural_map
 
-from qcompiler.backend.prefetch import PIXELS, STEPS, insert
+from qcompiler.backend.prefetch import PIXELS, STEPS, STREAM, insert
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules.convolution import build
 from tests.schedules.harness import TARGETS
@@ -76,11 +76,49 @@ def test_where_it_would_take_too_many_instructions_nothing_is_fetched() -> None:
     assert not any(fetched(insert(body), extents))
 
 
+def test_weights_unpacked_before_a_walk_are_fetched_about_once() -> None:
+    """``for block: (for step: unpacked[...] = weights[...]; for tile, tap, word: x[0] = unpacked[...])``."""
+    body, extents = walk(4, 3, 8, 4)
+    walked = 3 * 8 * 4 * LINE
+    step = tirx.Var("step", "int32")
+    weights = tirx.decl_buffer((BLOCKS * walked,), "int8", name="weights")
+    unpacked = tirx.decl_buffer((walked,), "int8", name="unpacked")
+    load = tirx.BufferLoad(weights, [body.loop_var * walked + step * LINE])
+    unpack = tirx.For(step, 0, walked // LINE, tirx.ForKind.SERIAL, tirx.BufferStore(unpacked, load, [step * LINE]))
+
+    def from_scratch(load: Any) -> Any:
+        return tirx.BufferLoad(unpacked, [0]) if load.source.name == "weights" else load
+
+    tiles = structural_map(body.body, (tvm.ir.TensorLoad, from_scratch))
+    whole = tirx.For(body.loop_var, 0, BLOCKS, tirx.ForKind.SERIAL, tirx.SeqStmt([unpack, tiles]))
+    for block, counts in enumerate(fetched(insert(whole), extents)):
+        following = range((block + 1) * walked // LINE, (block + 2) * walked // LINE)
+        assert sum(1 for line in following if counts[line]) >= 0.7 * len(following)
+        assert max(counts.values()) == 1
+        assert min(counts) == following[0]
+
+
+def test_a_stream_is_fetched_ahead_once() -> None:
+    step, lines = tirx.Var("block", "int32"), 4
+    weights = tirx.decl_buffer((BLOCKS * lines * LINE,), "int8", name="weights")
+    x = tirx.decl_buffer((1,), "int8", name="x")
+    body = tirx.SeqStmt(
+        [tirx.BufferStore(x, tirx.BufferLoad(weights, [(step * lines + line) * LINE]), [0]) for line in range(lines)]
+    )
+    loop = tirx.For(step, 0, BLOCKS, tirx.ForKind.SERIAL, body, None, {STREAM: lines * LINE})
+    for step_, counts in enumerate(fetched(insert(loop), {"block": BLOCKS})):
+        assert sorted(counts) == [128 + step_ * lines + line for line in range(lines)]
+        assert max(counts.values()) == 1
+
+
 @pytest.mark.parametrize("instruction_set", ["avx512vnni", "avx2", "dotprod"])
 def test_kernels_with_large_weights_fetch_ahead(instruction_set: str) -> None:
     word = "prfm" if instruction_set == "dotprod" else "prefetcht1"
     large = spec(7, 512, 512)
-    for what, expected in ((large, True), (replace(large, in_channels=64, out_channels=64), False)):
+    streamed = spec(1, 512, 1024, weight_bits=4)
+    one_stream = instruction_set != "avx2"  # whose registers hold the sums of fewer vectors than lie side by side
+    cases = (large, True), (replace(large, in_channels=64, out_channels=64), False), (streamed, one_stream)
+    for what, expected in (*cases, (replace(streamed, weight_bits=8), False)):
         kernel = build(what, instruction_set)
         target = TARGETS[instruction_set]
         assembly = CompiledKernels([lower_kernel(kernel.function, "k", target)], target).assembly
