@@ -3,6 +3,9 @@
 A task copies the input rows it needs to a padded scratch (where there is padding, or where the instruction wants
 another type than the stored codes), then walks vectors of output channels and tiles of pixels. The accumulators of
 a tile stay in registers from the bias to the stored code.
+
+Packed weights are unpacked to scratch, once for all pixels of a task, where they fit; else tap by tap, and the sums of all
+pixels wait in scratch for the next tap; or, for few pixels, in registers, again for every tile.
 """
 
 from __future__ import annotations
@@ -20,18 +23,16 @@ from tvm_ffi import structural_map
 
 from qcompiler.backend.kernel import ConvolutionSpec, Kernel, Scalar, physical_channels
 from qcompiler.backend.prefetch import PIXELS, STEPS, STREAM
-from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, task_count
+from qcompiler.backend.tir import task_count
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
 from qcompiler.schedules.pack import PackedSteps, bias_adjustment, unpack_code
 from qcompiler.schedules.tile import choose_tiling
 from qcompiler.schedules.tile_ranking import rank_tilings
-from qcompiler.schedules.tiling import Problem, Tile, Tiling, divisors, refusal, scratch_bytes, tiling_text
+from qcompiler.schedules.tiling import STACK_BYTES, Problem, Tile, Tiling, divisors, refusal, scratch_bytes, tiling_text
 
 _DENSE_CHANNELS: Final = 2
 """Up to so many input channels fill half a dot product at most."""
-_STACK_BYTES: Final = MAXIMUM_STACK_BYTES - 4096
-"""Copied rows and unpacked weights of a task; the accumulators come on top."""
 _INLINE_ACCUMULATORS: Final = 24
 _INLINE_BLOCKS: Final = 3
 """Vectors of sums and of weights beside which unpacking in registers finds some for itself,"""
@@ -50,6 +51,10 @@ _WORTH_UNPACKING: Final = 16
 """Pixels of a task from which on weights are unpacked to scratch, not in registers;"""
 _WORTH_UNPACKING_ONE: Final = 32
 """where scratch has those of one vector only, and registers need two instructions."""
+_WORTH_KEEPING: Final = 28
+"""Pixels of a task from which on its sums are kept while weights are unpacked to scratch tap by tap."""
+_TAPS_TOGETHER: Final = 2
+"""Vectors of a tile then, whose weights of a tap are one stream."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,8 @@ class _Plan:
     steps: PackedSteps
     copied: bool
     converted: bool  # weights are not stored as the instruction wants them
-    inline: bool  # they are converted in the innermost loop, else once per vector block into scratch
+    inline: bool  # they are converted in the innermost loop, else into scratch, all of a tile's vectors or those of one tap
     dense: bool  # rows are copied without padding channels, and a step goes over the columns of the kernel too
-    unpacked_bytes: int  # that a vector's weights take in scratch, if that is where they are converted
 
     @property
     def lowered(self) -> int:
@@ -74,7 +78,7 @@ class _Plan:
 
     def refusal(self, tiling: Tiling) -> str:
         """Why the kernel cannot be tiled so; "" if it can."""
-        return refusal(self.problem, self.instruction, tiling, self.unpacked_bytes, _STACK_BYTES)
+        return refusal(self.problem, self.instruction, tiling)
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,17 @@ class _Part(_Plan):
 
     @property
     def walked_bytes(self) -> int:
-        """Stored weights that a tile of pixels reads."""
-        return self.tile.blocks * math.prod(self.steps.stored_shape[1:]) // self.steps.together
+        """Stored weights that a tile of pixels reads before the next tile does: all of its vectors, or those of one tap."""
+        walks = self.steps.taps if self.problem.by_taps else 1
+        return self.tile.blocks * math.prod(self.steps.stored_shape[1:]) // (self.steps.together * walks)
 
     @property
     def fetches_ahead(self) -> bool:
         """Whether there is time to fetch the next vectors' weights while those of a tile are in use."""
         tiles = self.tile.rows // self.tile.pixel_rows * (self.tile.columns // self.tile.pixel_columns)
         many = self.problem.weight_bytes >= _FETCHED_AHEAD
-        return many and tiles > 1 and self.steps.together == 1
+        adjacent = (self.tile.blocks,) if self.problem.by_taps else (1, self.tile.blocks)
+        return many and tiles > 1 and self.steps.together in adjacent
 
     @property
     def streams(self) -> bool:
@@ -229,41 +235,56 @@ def _plan(original: ConvolutionSpec, instruction: DotProduct) -> _Plan | None:
         return None  # which group a vector belongs to follows from its place among all stored ones
     spec = _flatten(original)
     whole = _problem(spec, instruction)
-    per_byte = 8 // spec.weight_bits
-    # Bytes of the weights of one vector of output channels, as the instruction wants them.
-    unpacked_bytes = (whole.steps + per_byte) * instruction.lanes * DEPTH * np.dtype(instruction.weight_dtype).itemsize
-    converted = unpacked = spec.weight_bits < 8 or instruction.weight_dtype != "int8"
-    problem = whole  # within the limits that the way of unpacking sets
-    taps, words = _taps(spec)
-    if converted:
-        for most_blocks in (32, 2, 1):
-            problem = replace(whole, most_blocks=most_blocks)
-            attempt = choose_tiling(problem, instruction)
-            if sum(scratch_bytes(whole, tile, unpacked_bytes) for tile in attempt) <= _STACK_BYTES:
-                break
-        else:
-            problem, unpacked = whole, False
+    found = _unpacking(spec, whole, instruction)
+    if found is None:
+        return None
+    problem, inline = found
     tiling = choose_tiling(problem, instruction)
-    pixels = max((tile.rows * tile.columns for tile in tiling), default=0)
-    few = problem.most_blocks == 1 and instruction.weight_dtype == "int8"
-    worth = _WORTH_UNPACKING_ONE if few else _WORTH_UNPACKING
-    inline = converted and (words > 1 or per_byte == 1) and (not unpacked or pixels < worth)
-    if converted and not unpacked and not inline:
-        return None
-    if inline and spec.groups > 1 and words % per_byte:
-        return None
-    if inline:
-        wide = replace(whole, most_accumulators=_INLINE_ACCUMULATORS, most_blocks=_INLINE_BLOCKS)
-        many = min((tile.pixel_rows * tile.pixel_columns for tile in choose_tiling(wide, instruction)), default=0) >= _MANY_PIXELS
-        problem = wide if many and instruction.weight_dtype == "int8" and words % per_byte == 0 else whole
-        tiling = choose_tiling(problem, instruction)
-        words = -(-words // per_byte) * per_byte
-    together = _together(original, whole.blocks)
-    steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits, together)
     if not tiling:
         return None
-    scratch = unpacked_bytes if converted and not inline else 0
-    return _Plan(spec, instruction, problem, tiling, steps, whole.copied, converted, inline, _is_dense(spec), scratch)
+    taps, words = _taps(spec)
+    if inline:
+        per_byte = 8 // spec.weight_bits
+        words = -(-words // per_byte) * per_byte
+    together = _vectors_of_taps(whole) if problem.by_taps else _together(original, whole.blocks)
+    steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits, together)
+    converted = inline or problem.unpacked_bytes > 0
+    return _Plan(spec, instruction, problem, tiling, steps, whole.copied, converted, inline, _is_dense(spec))
+
+
+def _unpacking(spec: ConvolutionSpec, whole: Problem, instruction: DotProduct) -> tuple[Problem, bool] | None:
+    """The problem within the limits of the best way to unpack weights, and whether that is in registers; None if no way fits."""
+    plain = instruction.weight_dtype == "int8"
+    if plain and spec.weight_bits == 8:
+        return whole, False
+    taps, words = _taps(spec)
+    per_byte = 8 // spec.weight_bits
+    step_bytes = instruction.lanes * DEPTH * np.dtype(instruction.weight_dtype).itemsize
+
+    def pixels(problem: Problem) -> int:
+        """Of a task whose weights are unpacked to scratch; 0 where they do not fit."""
+        tiling = choose_tiling(problem, instruction)
+        fits = sum(scratch_bytes(problem, tile) for tile in tiling) <= STACK_BYTES
+        return max((tile.rows * tile.columns for tile in tiling), default=0) if fits else 0
+
+    all_bytes = (whole.steps + per_byte) * step_bytes
+    attempts = [replace(whole, most_blocks=most, unpacked_bytes=all_bytes) for most in (32, 2, 1)]
+    scratch = next((attempt for attempt in attempts if pixels(attempt)), None)
+    few = plain and (scratch is None or scratch.most_blocks == 1)
+    if few and taps > 1 and words % per_byte == 0 and spec.groups == 1 and not _is_dense(spec):
+        by_taps = replace(whole, most_accumulators=instruction.accumulators, unpacked_bytes=words * step_bytes, by_taps=True)
+        side_by_side = _vectors_of_taps(whole)
+        if pixels(by_taps) >= _WORTH_KEEPING and all(t.blocks == side_by_side for t in choose_tiling(by_taps, instruction)):
+            return by_taps, False
+    if words == 1 and per_byte > 1:  # nothing to unpack together in registers
+        return None if scratch is None else (scratch, False)
+    if scratch is not None and pixels(scratch) >= (_WORTH_UNPACKING_ONE if few else _WORTH_UNPACKING):
+        return scratch, False
+    if spec.groups > 1 and words % per_byte:
+        return None
+    wide = replace(whole, most_accumulators=_INLINE_ACCUMULATORS, most_blocks=_INLINE_BLOCKS)
+    many = min((tile.pixel_rows * tile.pixel_columns for tile in choose_tiling(wide, instruction)), default=0) >= _MANY_PIXELS
+    return (wide if many and plain and words % per_byte == 0 else whole), True
 
 
 def _together(spec: ConvolutionSpec, blocks: int) -> int:
@@ -274,6 +295,11 @@ def _together(spec: ConvolutionSpec, blocks: int) -> int:
     if (spec.height, spec.width, *spec.kernel, spec.groups) != (1, 1, 1, 1, 1):
         return 1
     return max(value for value in divisors(blocks) if value <= MOST_TOGETHER)
+
+
+def _vectors_of_taps(problem: Problem) -> int:
+    """Vectors whose weights of a tap lie side by side, where they are unpacked tap by tap."""
+    return math.gcd(_TAPS_TOGETHER, problem.blocks)
 
 
 def _is_dense(spec: ConvolutionSpec) -> bool:
@@ -297,6 +323,7 @@ def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
         out_height=spec.out_height,
         out_width=spec.out_width,
         blocks=blocks,
+        lanes=instruction.lanes,
         steps=steps,
         weight_bytes=blocks * steps * instruction.lanes * DEPTH * spec.weight_bits // 8,
         copied=any(spec.padding) or instruction.convert is not None or dense,
@@ -382,7 +409,7 @@ def _expression(plan: _Part) -> tuple[tuple[str, ...], list[Any]]:
 
 
 def _schedule(plan: _Part, function: Any) -> Any:
-    tile, steps, instruction = plan.tile, plan.steps, plan.instruction
+    tile, instruction = plan.tile, plan.instruction
     sch = s_tir.Schedule(tvm.IRModule({"main": function}))
     out, sums = sch.get_sblock("y"), sch.get_sblock("sums")
     n, h, w, c = sch.get_loops(out)
@@ -391,16 +418,16 @@ def _schedule(plan: _Part, function: Any) -> Any:
     c_task, c_tile, c_block, c_lane = sch.split(c, [None, tile.task_blocks // tile.blocks, tile.blocks, instruction.lanes])
     sch.reorder(n, h_task, w_task, c_task, c_tile, h_tile, w_tile, h_pixel, w_pixel, c_block, c_lane)
     task = sch.fuse(n, h_task, w_task, c_task)
-    sch.compute_at(sums, w_tile, preserve_unit_loops=True)
+    sch.compute_at(sums, c_tile if plan.problem.by_taps else w_tile, preserve_unit_loops=True)
     if plan.copied:
         _schedule_rows(sch, task, plan)
-    if plan.converted and not plan.inline:
+    if plan.converted and not plan.inline and not plan.problem.by_taps:
         unpacked = sch.get_sblock("unpacked")
         sch.compute_at(unpacked, c_tile, preserve_unit_loops=True)
-        _schedule_unpacked(sch, unpacked, steps)
-    walk = _schedule_sums(sch, sums, plan)
+        _schedule_unpacked(sch, unpacked, plan)
+    tiles, walk = _schedule_sums(sch, sums, plan)
     if plan.fetches_ahead:
-        for loop in (h_tile, w_tile):
+        for loop in tiles or (h_tile, w_tile):
             sch.annotate(loop, PIXELS, 1)
         for loop in walk:
             sch.annotate(loop, STEPS, plan.walked_bytes)
@@ -437,40 +464,50 @@ def _schedule_rows(sch: Any, task: Any, plan: _Part) -> None:
         sch.annotate(loops[-2], "pragma_loop_partition_hint", True)
 
 
-def _schedule_sums(sch: Any, sums: Any, plan: _Part) -> tuple[Any, ...]:
-    """Steps outside, the register tile unrolled inside, the innermost loops one instruction; the loops of the steps."""
-    steps, instruction = plan.steps, plan.instruction
+def _schedule_sums(sch: Any, sums: Any, plan: _Part) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Steps outside, the register tile unrolled inside, the innermost loops one instruction.
+
+    The loops over the tiles, which are here where weights come tap by tap, and those over the steps of a walk.
+    """
+    steps, instruction, tile, by_taps = plan.steps, plan.instruction, plan.tile, plan.problem.by_taps
     count = 10 if steps.group < DEPTH else 9
     n, h, w, v, lane, kh, kw, word, *dot_loops = sch.get_loops(sums)[-count:]
     factor = max(value for value in (1, 2, 4) if steps.words % value == 0)
     if plan.inline and steps.per_byte > 1:
         factor = steps.per_byte
     word_outer, word_inner = sch.split(word, [None, factor])
-    vector_first = plan.inline and plan.tile.pixel_rows * plan.tile.pixel_columns < 4
+    tiles: tuple[Any, ...] = ()
+    if by_taps:
+        h_tile, h = sch.split(h, [None, tile.pixel_rows])
+        w_tile, w = sch.split(w, [None, tile.pixel_columns])
+        tiles = h_tile, w_tile
+    vector_first = plan.inline and tile.pixel_rows * tile.pixel_columns < 4
     if vector_first:  # a vector of weights is unpacked just before its use: unpacking all first needs too many registers
         sch.reorder(kh, kw, word_outer, v, word_inner, n, h, w, lane, *dot_loops)
     else:
-        sch.reorder(kh, kw, word_outer, word_inner, n, h, w, v, lane, *dot_loops)
-    if plan.inline:
+        sch.reorder(kh, kw, *tiles, word_outer, word_inner, n, h, w, v, lane, *dot_loops)
+    if plan.inline or by_taps:
         unpacked = sch.get_sblock("unpacked")
-        sch.compute_at(unpacked, v if vector_first else word_outer, preserve_unit_loops=True)
-        _schedule_unpacked(sch, unpacked, steps)
+        sch.compute_at(unpacked, kw if by_taps else v if vector_first else word_outer, preserve_unit_loops=True)
+        _schedule_unpacked(sch, unpacked, plan)
     initial = sch.decompose_reduction(sums, kh)
     for loop in (word_inner, n, h, w, v):
         sch.unroll(loop)
-    *tile_loops, initial_lane = sch.get_loops(initial)[-5:]
-    for loop in tile_loops:
+    *tile_loops, initial_v, initial_lane = sch.get_loops(initial)[-5:]
+    for loop in (initial_v,) if by_taps else (*tile_loops, initial_v):
         sch.unroll(loop)
     sch.vectorize(initial_lane)
     sch.tensorize(lane, intrinsic_name(instruction))
-    return kh, kw, word_outer
+    return tiles, (word_outer,) if by_taps else (kh, kw, word_outer)
 
 
-def _schedule_unpacked(sch: Any, unpacked: Any, steps: PackedSteps) -> None:
-    """Whole vectors of one stored step, its codes one after another."""
+def _schedule_unpacked(sch: Any, unpacked: Any, plan: _Part) -> None:
+    """Whole vectors of one stored step, its codes one after another; in the order of memory where they come tap by tap."""
     v, s, o, i, j = sch.get_loops(unpacked)[-5:]
     vector = sch.fuse(o, i, j)
-    _, s_inner = sch.split(s, [None, steps.per_byte])
+    s_outer, s_inner = sch.split(s, [None, plan.steps.per_byte])
+    if plan.problem.by_taps:
+        sch.reorder(s_outer, v, s_inner)
     sch.unroll(s_inner)
     sch.unroll(v)
     sch.vectorize(vector)

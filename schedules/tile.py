@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from qcompiler.schedules.dot_product import DEPTH, DotProduct
-from qcompiler.schedules.tiling import Problem, Tile, Tiling, divisors
+from qcompiler.schedules.tiling import STACK_BYTES, Problem, Tile, Tiling, divisors, scratch_bytes
 
 SCRATCH_BYTES: Final = 32 * 1024
 """Padded rows that a task copies, at most."""
@@ -51,7 +51,7 @@ def register_tiles(problem: Problem, instruction: DotProduct) -> Iterator[Regist
                 registers = dots + min(pixels, blocks) + 2
                 if problem.out_height % rows or dots > allowed or registers > instruction.registers:
                     continue
-                if problem.scratch_bytes(rows, columns) > LARGE_SCRATCH_BYTES:
+                if problem.copied_bytes(rows, columns) > LARGE_SCRATCH_BYTES:
                     continue
                 issue = (dots * instruction.operations + pixels + blocks + 2) / 5.5
                 word_bytes = blocks * instruction.lanes * DEPTH
@@ -105,14 +105,19 @@ def pixel_choices(problem: Problem, registers: RegisterTile) -> list[tuple[int, 
     rows = [value for value in divisors(problem.out_height) if value % registers.pixel_rows == 0]
     tiles = divisors(problem.out_width // registers.pixel_columns)[::-1]
     choices = [(height, value * registers.pixel_columns) for value in tiles for height in rows]
-    fitting = [choice for choice in choices if problem.scratch_bytes(*choice) <= SCRATCH_BYTES]
-    return fitting or [choice for choice in choices if problem.scratch_bytes(*choice) <= LARGE_SCRATCH_BYTES]
+    if problem.by_taps:
+        shapes = {choice: tile_of(problem, registers, (*choice, registers.blocks)) for choice in choices}
+        choices = [choice for choice, tile in shapes.items() if scratch_bytes(problem, tile) <= STACK_BYTES]
+    fitting = [choice for choice in choices if problem.copied_bytes(*choice) <= SCRATCH_BYTES]
+    if problem.by_taps or not fitting:
+        fitting = [choice for choice in choices if problem.copied_bytes(*choice) <= LARGE_SCRATCH_BYTES]
+    return fitting
 
 
 def task_shape(problem: Problem, registers: RegisterTile) -> tuple[int, int, int] | None:
     """Rows, columns and vectors of a task."""
     whole = (problem.out_height, problem.out_width)
-    if problem.weight_bytes > RESIDENT_BYTES and problem.scratch_bytes(*whole) <= LARGE_SCRATCH_BYTES:
+    if problem.weight_bytes > RESIDENT_BYTES and problem.copied_bytes(*whole) <= LARGE_SCRATCH_BYTES:
         return (*whole, registers.blocks)
     fitting = pixel_choices(problem, registers)
     if not fitting:
@@ -122,15 +127,17 @@ def task_shape(problem: Problem, registers: RegisterTile) -> tuple[int, int, int
         return choice[0] // registers.pixel_rows * (choice[1] // registers.pixel_columns)
 
     def rank(choice: tuple[int, int]) -> tuple[float, ...]:
+        if problem.by_taps:  # weights are unpacked once for all pixels of a task
+            return (-choice[0] * choice[1],)
         tasks = problem.out_height * problem.out_width // (choice[0] * choice[1])
-        halo = problem.scratch_bytes(*choice) / (choice[0] * choice[1]) if problem.copied else 0.0
+        halo = problem.copied_bytes(*choice) / (choice[0] * choice[1]) if problem.copied else 0.0
         return (min(tiles(choice), 4) * -1.0, min(tasks, MOST_TASKS) * -1.0, halo, tiles(choice))
 
     rows, columns = min(fitting, key=rank)
     tasks = problem.out_height * problem.out_width // (rows * columns)
     task_blocks = problem.blocks
     groups = problem.blocks // registers.blocks
-    if tasks < MOST_TASKS and not problem.copied:
+    if tasks < MOST_TASKS and (problem.by_taps or not problem.copied):
         split = min((value for value in divisors(groups) if value * tasks >= MOST_TASKS), default=groups)
         task_blocks = groups // split * registers.blocks
     elif tasks < MOST_TASKS and tasks % 2:  # halves for two threads; the rows are copied twice

@@ -82,7 +82,7 @@ def _task_shapes(problem: Problem, registers: RegisterTile) -> list[tuple[int, i
         return []
     shapes = [chosen]
     whole = (problem.out_height, problem.out_width)
-    if problem.scratch_bytes(*whole) <= LARGE_SCRATCH_BYTES:
+    if problem.copied_bytes(*whole) <= LARGE_SCRATCH_BYTES:
         shapes.append((*whole, registers.blocks))
     choices = pixel_choices(problem, registers)
     if choices:

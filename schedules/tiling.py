@@ -8,6 +8,9 @@ from typing import Final
 
 from qcompiler.schedules.dot_product import DotProduct
 
+STACK_BYTES: Final = 63 << 10
+"""What :func:`scratch_bytes` may be: nearly all that a kernel may use."""
+_SUM_BYTES: Final = 4
 _TILE: Final = re.compile(r"(\d+):(\d+)x(\d+)x(\d+)/(\d+)x(\d+)x(\d+)")
 
 
@@ -18,6 +21,7 @@ class Problem:
     out_height: int
     out_width: int
     blocks: int
+    lanes: int  # outputs of a vector
     steps: int
     weight_bytes: int
     copied: bool
@@ -30,8 +34,10 @@ class Problem:
     most_blocks: int = 32  # vectors of a tile, at most
     most_accumulators: int = 32
     together: int = 1  # vectors whose weights lie side by side
+    unpacked_bytes: int = 0  # of a vector's weights, that a task keeps unpacked at a time
+    by_taps: bool = False  # those of one tap; meanwhile a task keeps the sums of all its pixels
 
-    def scratch_bytes(self, rows: int, columns: int) -> int:
+    def copied_bytes(self, rows: int, columns: int) -> int:
         """Bytes of input that a task of so many output rows and columns copies."""
         if not self.copied:
             return 0
@@ -84,13 +90,15 @@ def parse_tiling(text: str) -> Tiling:
     return tuple(Tile(*map(int, part.groups())) for part in parts if part)
 
 
-def scratch_bytes(problem: Problem, tile: Tile, unpacked_bytes: int) -> int:
-    """Of a task: rows that it copies, and ``unpacked_bytes`` for the weights of every vector of a tile."""
-    return problem.scratch_bytes(tile.rows, tile.columns) + tile.blocks * unpacked_bytes
+def scratch_bytes(problem: Problem, tile: Tile) -> int:
+    """What a task keeps: rows that it copies, unpacked weights, and sums."""
+    pixels = tile.rows * tile.columns if problem.by_taps else tile.pixel_rows * tile.pixel_columns
+    vector_bytes = problem.unpacked_bytes + pixels * problem.lanes * _SUM_BYTES
+    return problem.copied_bytes(tile.rows, tile.columns) + tile.blocks * vector_bytes
 
 
-def refusal(problem: Problem, instruction: DotProduct, tiling: Tiling, unpacked_bytes: int, stack_bytes: int) -> str:
-    """Why a convolution cannot be tiled so; "" if it can. ``unpacked_bytes``: see :func:`scratch_bytes`."""
+def refusal(problem: Problem, instruction: DotProduct, tiling: Tiling) -> str:
+    """Why a convolution cannot be tiled so; "" if it can."""
     if sum(tile.width for tile in tiling) != problem.out_width:
         return f"its parts are not {problem.out_width} columns together"
     for tile in tiling:
@@ -110,8 +118,8 @@ def refusal(problem: Problem, instruction: DotProduct, tiling: Tiling, unpacked_
         registers = pixels * tile.blocks + min(pixels, tile.blocks) + 2
         if registers > instruction.registers:
             return f"{tile} needs {registers} registers of {instruction.registers}"
-    needed = sum(scratch_bytes(problem, tile, unpacked_bytes) for tile in tiling)
-    return f"it needs {needed} bytes of stack of {stack_bytes}" if needed > stack_bytes else ""
+    needed = sum(scratch_bytes(problem, tile) for tile in tiling)
+    return f"it needs {needed} bytes of stack of {STACK_BYTES}" if needed > STACK_BYTES else ""
 
 
 def tasks_of(problem: Problem, tiling: Tiling) -> int:
