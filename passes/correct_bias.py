@@ -72,6 +72,7 @@ class _Correction:
     exact: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     rounded: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     fixed: dict[str, torch.Tensor] = field(default_factory=dict)
+    chunks: int = 0
 
     def run(self, samples: list[Array]) -> Graph:
         import torch
@@ -84,41 +85,46 @@ class _Correction:
             self.exact[value.name] = [torch.from_numpy(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
             self.rounded[value.name] = list(self.exact[value.name])
             _round(self.rounded[value.name], codes.get(value.name))
+            self.chunks = len(self.exact[value.name])
         last = last_reads(graph)
         for index, node in enumerate(graph.nodes):
             name = node.output.name
+            spent = {read for read in node.inputs if read in self.exact and last.get(read, index) <= index}
             if node.op in WEIGHTED and node.inputs[1] in constants:
-                node = self._layer(node, constants)
+                node = self._layer(node, constants, spent)
             else:
-                self.exact[name] = self._outputs(node, self.exact)
-                self.rounded[name] = self._outputs(node, self.rounded)
+                self.exact[name] = self._outputs(node, self.exact, spent)
+                self.rounded[name] = self._outputs(node, self.rounded, spent)
             if not stays_accumulator(graph, node):
                 _round(self.rounded[name], codes.get(name))
             nodes.append(node)
-            for read in node.inputs:
-                if last.get(read, index) <= index:
-                    self.exact.pop(read, None)
-                    self.rounded.pop(read, None)
         return graph.with_nodes(nodes, constants.values())
 
-    def _outputs(self, node: Node, run: dict[str, list[torch.Tensor]]) -> list[torch.Tensor]:
-        chunks = len(next(iter(run.values())))
-        return [
-            OPERATORS[node.op].run_float(node, [run[name][i] if name in run else self.fixed[name] for name in node.inputs])
-            for i in range(chunks)
-        ]
+    def _outputs(self, node: Node, run: dict[str, list[torch.Tensor]], spent: set[str]) -> list[torch.Tensor]:
+        """Of all samples; inputs that are ``spent`` give way part by part, as they are most of what a compilation keeps."""
+        import torch
 
-    def _layer(self, node: Node, constants: dict[str, Constant]) -> Node:
+        values = {name: run.pop(name) if name in spent else run[name] for name in set(node.inputs) if name in run}
+        parts = []
+        for place in range(self.chunks):
+            inputs = [values[name][place] if name in values else self.fixed[name] for name in node.inputs]
+            parts.append(OPERATORS[node.op].run_float(node, inputs))
+            del inputs
+            for name in spent:
+                values[name][place] = torch.empty(0)
+        return parts
+
+    def _layer(self, node: Node, constants: dict[str, Constant], spent: set[str]) -> Node:
         """Run a layer both ways; give it the corrected bias unless it has one."""
         import torch
 
         weight, name = self.graph.constant[node.inputs[1]], node.output.name
         rounded = torch.from_numpy(rounded_weights(weight.data, weight.bits or 8, weight.scale).astype(np.float32))
         plain = node.with_attributes(clamp=None)
-        self.exact[name] = self._outputs(plain, self.exact)
+        self.exact[name] = self._outputs(plain, self.exact, spent)
         kept = self.fixed[node.inputs[1]]
         self.fixed[node.inputs[1]] = rounded
-        self.rounded[name] = self._outputs(plain, self.rounded)
+        self.rounded[name] = self._outputs(plain, self.rounded, spent)
         self.fixed[node.inputs[1]] = kept
         clamp = node.get("clamp")
         if _correctable(self.graph, node):
