@@ -34,6 +34,8 @@ POSITIONS: Final = 128
 """Positions that statistics are taken from, for each weight in a row: many more than weights, and not all of a large image."""
 LEAST_POSITIONS: Final = 1 << 12
 BLOCK: Final = 32
+ATTEMPTS: Final = 10
+"""So many tenfold dampings leave no matrix of finite numbers indefinite."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,20 @@ def round_rows(weight: Tensor, statistics: Statistics, bits: int) -> tuple[Tenso
     variance, square = h.diagonal(dim1=1, dim2=2).mean(1), statistics.rounded_mean.square().mean(1)
     damping = DAMPING * variance + ROUNDING * (variance + square) + 1e-12
     eye = torch.eye(depth, dtype=torch.float64)
-    damped = h + damping[:, None, None] * eye
+    for _ in range(ATTEMPTS):
+        damped = h + damping[:, None, None] * eye
+        order, upper, failed = _inverse_factor(damped)
+        if not failed.any():
+            break
+        damping = torch.where(failed, 10.0 * damping, damping)  # float32 left more noise than was expected
+    else:
+        raise ValueError("the inputs of a layer are not finite")
     target = torch.linalg.solve(damped, rows @ (statistics.cross + damping[:, None, None] * eye), left=False)
     limit = torch.maximum(target.abs().amax(2), 2.0**-12 * target.abs().amax((1, 2), keepdim=True)[:, :, 0]).clamp(min=1e-30)
     shrinks = torch.tensor(SHRINKS if bits < 8 else SHRINKS[:1], dtype=torch.float64)
     scales = (limit[:, :, None] * shrinks / high).reshape(groups, -1)  # [G, rows x candidates]
     wide = target.repeat_interleave(len(shrinks), dim=1)
-    rounded = _rounded_columns(wide, scales, damped, low, high)
+    rounded = _rounded_columns(wide, scales, order, upper, (low, high))
     error = rounded - wide
     loss = ((error @ damped) * error).sum(2).reshape(groups, -1, len(shrinks))
     best = loss.argmin(2)
@@ -110,22 +119,26 @@ def round_rows(weight: Tensor, statistics: Statistics, bits: int) -> tuple[Tenso
     return chosen.reshape(weight.shape), scale.reshape(-1)
 
 
-def _rounded_columns(rows: Tensor, scales: Tensor, damped: Tensor, low: int, high: int) -> Tensor:
-    """``[G, R, K]`` rows rounded column by column, those with the largest inputs first."""
+def _inverse_factor(damped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Columns ``[G, K]``, the largest inputs first; the inverse's Cholesky factor in that order; ``[G]`` where there is none."""
     order = damped.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True)
-    groups, _, depth = rows.shape
+    permuted = damped.gather(1, order[:, :, None].expand_as(damped)).gather(2, order[:, None, :].expand_as(damped))
+    lower, failed = torch.linalg.cholesky_ex(permuted)
+    upper, failed_too = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+    return order, upper, (failed != 0) | (failed_too != 0)
+
+
+def _rounded_columns(rows: Tensor, scales: Tensor, order: Tensor, upper: Tensor, limits: tuple[int, int]) -> Tensor:
+    """``[G, R, K]`` rows rounded column by column in the order of ``order``."""
+    depth = rows.shape[2]
     sorted_rows = rows.gather(2, order[:, None, :].expand_as(rows)).clone()
-    permuted = damped.gather(1, order[:, :, None].expand(groups, depth, depth))
-    permuted = permuted.gather(2, order[:, None, :].expand(groups, depth, depth))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(permuted))
-    upper = torch.linalg.cholesky(inverse, upper=True)
     result = torch.empty_like(sorted_rows)
     errors = torch.empty_like(sorted_rows)
     for start in range(0, depth, BLOCK):  # what a block loses reaches the columns after it in one matrix product
         end = min(start + BLOCK, depth)
         for column in range(start, end):
             found = sorted_rows[:, :, column]
-            result[:, :, column] = torch.floor(found / scales + 0.5).clamp_(low, high).mul_(scales)
+            result[:, :, column] = torch.floor(found / scales + 0.5).clamp_(*limits).mul_(scales)
             errors[:, :, column] = (found - result[:, :, column]) / upper[:, None, column, column]
             sorted_rows[:, :, column + 1 : end] -= errors[:, :, column, None] * upper[:, None, column, column + 1 : end]
         sorted_rows[:, :, end:] -= errors[:, :, start:end] @ upper[:, start:end, end:]

@@ -113,3 +113,17 @@ def test_a_layer_that_sees_nothing_keeps_its_codes() -> None:
     assert (scale > 0).all()
     assert not rounded[3].any()
     assert float((rounded - weight).abs().max()) < float(weight.abs().max()) / 7
+
+
+def test_a_few_large_inputs_that_hardly_change() -> None:
+    """Their products in float32 are off by more than the damping of the others: the matrix is indefinite at first."""
+    x = 1e-3 * torch.randn(64, 512, generator=torch.Generator().manual_seed(3))
+    x[:, :6] += torch.linspace(1000, 3000, 6)
+    weight = torch.randn(24, 512, generator=torch.Generator().manual_seed(4))
+    statistics = measure(LINEAR, [x], [x], weight.shape)
+    assert float(torch.linalg.eigvalsh(statistics.rounded[0])[0]) < 0
+    rounded, scale = round_rows(weight, statistics, 4)
+    codes = rounded / scale[:, None]
+    assert codes.abs().max() <= 8
+    assert float(((codes - codes.round()).abs()).max()) < 1e-6
+    assert output_error(weight, rounded, x, x) < float(weight.square().mean())
