@@ -19,7 +19,7 @@
 | sum, amax, amin                          | reduction        | reduction        | reduction        |
 | matmul of activations                    | matmul           | matmul           | matmul           |
 
-What the convolutions' common schedule (convolution_direct) does by shape and bits:
+What the convolutions' common schedule (convolution_direct, decisions in convolution_plan) does by shape and bits:
 
 | shape, bits                              | how                                                             |
 |------------------------------------------|-----------------------------------------------------------------|
@@ -30,7 +30,9 @@ What the convolutions' common schedule (convolution_direct) does by shape and bi
 | codes 0 to 255                           | several vectors of sums become one of codes, in 16 bits         |
 | residual                                 | small tiles: the long epilogue overlaps with the next tile      |
 | 4 or 2 bits                              | unpacked once for a task's vectors, on the stack                |
-| 4 or 2 bits, few pixels or long sums     | unpacked in registers                                           |
+| 4 or 2 bits, long sums over several taps | unpacked tap by tap; the sums of a task's pixels are kept       |
+| 4 or 2 bits, few pixels, or neither fits | unpacked in registers                                           |
+| 4 or 2 bits, a single pixel              | the stream of weights is fetched 8 KB ahead                     |
 | 128 KB of weights and more               | those of the next vectors are fetched while a tile is computed  |
 | widths that no tile divides              | a main part and a rest, each with a tile of its own             |
 

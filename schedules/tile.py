@@ -108,10 +108,9 @@ def pixel_choices(problem: Problem, registers: RegisterTile) -> list[tuple[int, 
     if problem.by_taps:
         shapes = {choice: tile_of(problem, registers, (*choice, registers.blocks)) for choice in choices}
         choices = [choice for choice, tile in shapes.items() if scratch_bytes(problem, tile) <= STACK_BYTES]
-    fitting = [choice for choice in choices if problem.copied_bytes(*choice) <= SCRATCH_BYTES]
-    if problem.by_taps or not fitting:
-        fitting = [choice for choice in choices if problem.copied_bytes(*choice) <= LARGE_SCRATCH_BYTES]
-    return fitting
+    most = LARGE_SCRATCH_BYTES if problem.by_taps else SCRATCH_BYTES
+    fitting = [choice for choice in choices if problem.copied_bytes(*choice) <= most]
+    return fitting or [choice for choice in choices if problem.copied_bytes(*choice) <= LARGE_SCRATCH_BYTES]
 
 
 def task_shape(problem: Problem, registers: RegisterTile) -> tuple[int, int, int] | None:

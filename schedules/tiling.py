@@ -9,7 +9,7 @@ from typing import Final
 from qcompiler.schedules.dot_product import DotProduct
 
 STACK_BYTES: Final = 63 << 10
-"""What :func:`scratch_bytes` may be: nearly all that a kernel may use."""
+"""What :func:`scratch_bytes` may be: a KiB less than what a kernel may use."""
 _SUM_BYTES: Final = 4
 _TILE: Final = re.compile(r"(\d+):(\d+)x(\d+)x(\d+)/(\d+)x(\d+)x(\d+)")
 

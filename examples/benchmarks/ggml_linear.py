@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+from itertools import takewhile
 from typing import Any, Final
 
 import numpy as np
@@ -86,7 +88,7 @@ def _repacked(ggml: Any) -> Any:
     kinds = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)(
         ggml.ggml_backend_reg_dev_get(registry, 0)
     )
-    for kind in iter(iter(kinds).__next__, None):
+    for kind in takewhile(bool, kinds):
         if ggml.ggml_backend_buft_name(kind) == b"CPU_REPACK":
             return kind
     raise RuntimeError("ggml was built without kernels for repacked weights")
@@ -98,6 +100,6 @@ def _advise(ggml: Any, buffer: Any, huge_pages: bool) -> None:
     begin = -(-base // 4096) * 4096
     end = (base + ggml.ggml_backend_buffer_get_size(buffer)) // 4096 * 4096
     libc = ctypes.CDLL(None, use_errno=True)
-    advice = 14 if huge_pages else 15  # MADV_HUGEPAGE, MADV_NOHUGEPAGE
+    advice = mmap.MADV_HUGEPAGE if huge_pages else mmap.MADV_NOHUGEPAGE
     if libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), advice):
         raise RuntimeError(f"madvise failed with errno {ctypes.get_errno()}")

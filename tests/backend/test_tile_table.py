@@ -15,7 +15,8 @@ from qcompiler.backend.kernel_key import kernel_key
 from qcompiler.backend.tile_table import TileTable, TunedTiling, shipped_tiles
 from qcompiler.cost.tile_search import WORTH
 from qcompiler.errors import CompileError
-from qcompiler.schedules import convolution, convolution_direct
+from qcompiler.schedules import convolution
+from qcompiler.schedules.convolution_plan import plan_convolution
 from qcompiler.schedules.table import fitting
 from qcompiler.schedules.tile import MOST_TASKS
 from qcompiler.schedules.tiling import parse_tiling, tasks_of
@@ -124,7 +125,7 @@ def test_what_ships_leaves_enough_tasks_to_several_threads(name: str) -> None:
         spec = spec_of(key)
         instruction = convolution._instruction(spec, target.instruction_set)
         assert instruction is not None
-        plan = convolution_direct._plan(spec, instruction)
+        plan = plan_convolution(spec, instruction)
         assert plan is not None
         most = min(MOST_TASKS, tasks_of(plan.problem, plan.tiling))
         assert tasks_of(plan.problem, parse_tiling(tuned.tiling)) >= most, key

@@ -15,12 +15,13 @@ import pytest
 
 from qcompiler.backend.kernel import ConvolutionSpec, PoolSpec
 from qcompiler.backend.tile_table import shipped_tiles
-from qcompiler.backend.tir import CompiledKernels, lower_kernel
-from qcompiler.schedules import convolution, convolution_direct
+from qcompiler.backend.tir import MAXIMUM_STACK_BYTES, CompiledKernels, lower_kernel
+from qcompiler.schedules import convolution
 from qcompiler.schedules.convolution import refuses
+from qcompiler.schedules.convolution_plan import plan_convolution
 from qcompiler.schedules.table import build_kernel, fitting, tilings
 from qcompiler.schedules.tile_ranking import MOST_TILINGS
-from qcompiler.schedules.tiling import Tile, Tiling, parse_tiling, tasks_of, tiling_text
+from qcompiler.schedules.tiling import STACK_BYTES, Tile, Tiling, parse_tiling, tasks_of, tiling_text
 from qcompiler.targets.target import available_targets, load_target
 from tests.backend.test_tile_table import spec_of
 
@@ -91,7 +92,7 @@ def test_every_tiling_that_is_taken_is_exact(instruction_set: str, tmp_path: Pat
 
 @pytest.mark.parametrize("instruction_set", X86)
 def test_tilings_where_weights_come_tap_by_tap(instruction_set: str, tmp_path: Path) -> None:
-    plan = convolution_direct._plan(BY_TAPS, convolution._instruction(BY_TAPS, instruction_set))
+    plan = plan_convolution(BY_TAPS, convolution._instruction(BY_TAPS, instruction_set))
     assert plan is not None
     assert plan.problem.by_taps == ("vnni" in instruction_set)
     texts = "14:1x7x1/2x14x4", "14:1x2x4/2x14x4", "14:2x14x1/2x14x1", "8:1x8x2/2x8x4+6:1x6x2/2x6x4", "14:1x2x2/1x14x2"
@@ -139,7 +140,7 @@ def test_what_is_worth_a_measurement(name: str, instruction_set: str) -> None:
     assert not any(refuses(case, instruction_set, tiling) for tiling in (models, *others))
     instruction = convolution._instruction(case, instruction_set)
     assert instruction is not None
-    plan = convolution_direct._plan(case, instruction)
+    plan = plan_convolution(case, instruction)
     assert plan is not None
     tasks = [tasks_of(plan.problem, tiling) for tiling in (models, *others)]
     assert min(tasks) >= min(tasks[0], 8)  # what is fastest on one thread must not be slow on several
@@ -182,6 +183,10 @@ def test_a_tiling_that_does_not_fit_is_refused(text: str) -> None:
         build_kernel(case, "avx512vnni", tiling)
     assert str(caught.value) == f"the tiling {text} does not fit {case}: {REFUSED[text]}"
     assert not fitting(case, "avx512vnni", tiling)
+
+
+def test_what_tasks_keep_is_within_what_kernels_may_use() -> None:
+    assert STACK_BYTES == MAXIMUM_STACK_BYTES - 1024
 
 
 def test_groups_and_unpacked_weights_limit_tiles() -> None:
