@@ -39,6 +39,8 @@ RATE: Final = 0.3
 """Of fine-tuning, see ``qcompiler.training.module``."""
 REPORT_SAMPLES: Final = 4
 """Calibration samples on which the report's errors are measured: the reference is exact, not fast."""
+VERIFY_SHARE: Final = 0.05
+"""Of the time of a compilation: how long the reference may take for more samples than it runs at least."""
 
 BitsWish = int | str | Bits | Mapping[str, int | str | Bits]
 
@@ -66,6 +68,8 @@ class Options:
     ``tune``: how kernels are tiled where a model of the machine is not trusted alone: "off" (by the table that ships with the
     target, so that the bytes depend on the input alone), "cached" (also by what was measured on this machine before) or "full"
     (what is not known yet is measured now), see ``qcompiler.cost.tile_search``.
+    ``verify``: run the library on a few samples beside the reference before it is written, here or under an installed emulator;
+    a difference is an InternalError that names the layer. Where nothing runs the target, or without it, the report says so.
     ``dump_ir``: a folder that gets one readable file after each pass, the TIR and the assembly.
     ``progress``: show bars on a terminal.
     """
@@ -82,6 +86,7 @@ class Options:
     input_layout: str = "NCHW"
     pool: bool = True
     tune: str = "off"
+    verify: bool = True
     dump_ir: str | Path | None = None
     progress: bool = True
 
@@ -273,11 +278,15 @@ def import_model(
 
 
 def _build(model: Any, example_inputs: Any, out: Path, options: Options, progress: Progress) -> Artifact:
-    from qcompiler.backend.artifact import write_artifact
+    from qcompiler.backend.artifact import BuiltLibrary, build_library
     from qcompiler.backend.lower import lower
     from qcompiler.cost.tile_cache import tiles_for
     from qcompiler.cost.trace import trace
     from qcompiler.targets.target import load_target
+    from qcompiler.verification.runner import refusal
+    from qcompiler.verification.verify import verify
+
+    begin = time.perf_counter()
 
     target = load_target(options.target)
     pins = parse_bits(options.bits)
@@ -311,25 +320,36 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     batches = sorted({options.batch_tile, 1}, reverse=True)
     traces = [trace(integer, target.name, f"batch {batch}", options.input_layout, batch) for batch in batches]
     tiles = tiles_for(traces, target, options.tune, progress=progress)
-    program = lower(integer, target.instruction_set, target.tvm_target, options.batch_tile, options.input_layout, progress, tiles)
+    metadata = {"final_activations": [asdict(activation) for activation in imported.final_activations]}
+
+    def library(wanted: Graph, layout: str) -> BuiltLibrary:
+        program = lower(wanted, target.instruction_set, target.tvm_target, options.batch_tile, layout, progress, tiles)
+        return build_library(program, target, options.pool, metadata=metadata)
+
+    built = library(integer, options.input_layout)
+    if dumper:
+        dumper.text("net.tir", built.listings.tir)
+        dumper.text("net.s", built.listings.assembly)
+    sizes = built.description["sizes"]
     if options.budget is not None:
-        notes += size_notes(options.budget, program.packed_code_bytes, program.weight_code_bytes)
+        notes += size_notes(options.budget, sizes["packed_code_bytes"], sizes["weight_code_bytes"])
+    samples.fill(integer, settings.calibration)
     measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
     errors = layer_errors(calibrated[-1], integer, measured) if calibrated and measured else {}
-    layers = layer_reports(integer, errors)
-    facts = {"SQNR samples": len(measured[0]) if measured else 0, "notes": notes, "pass seconds": seconds}
+    unverified = refusal(target) if options.verify else "verify is off"
+    verified = ""
+    if unverified is None:
+        seconds_for_it = VERIFY_SHARE * (time.perf_counter() - begin)
+        verified = verify(
+            built, integer, measured, library, options.input_layout, seconds_for_it, dumper.folder if dumper else None
+        )
+    else:
+        notes.append(f"the library was not run beside its reference: {unverified}")
+    facts = {"SQNR samples": len(measured[0]) if errors else 0, "verified": verified, "notes": notes, "pass seconds": seconds}
     if choice is not None:
         facts["search"] = choice
-
-    def report(description: Mapping[str, Any]) -> str:
-        return Report(integer.name, layers, {**artifact_facts(description), **facts}).to_json()
-
-    metadata = {"final_activations": [asdict(activation) for activation in imported.final_activations]}
-    artifact = write_artifact(program, target, out, options.pool, metadata=metadata, report=report)
-    if dumper:
-        dumper.text("net.tir", artifact.tir)
-        dumper.text("net.s", artifact.assembly)
-    return artifact
+    report = Report(integer.name, layer_reports(integer, errors), {**artifact_facts(built.description), **facts})
+    return built.publish(out, report.to_json())
 
 
 def _settings(

@@ -29,17 +29,29 @@ class Dumper:
 
     def graph(self, step: str, graph: Graph) -> None:
         """Write ``NN-step.qir``."""
-        self.text(f"{self.count:02d}-{step}.qir", print_graph(graph, FolderStore(self.folder / CONSTANTS)))
+        write_dump(self.folder, f"{self.count:02d}-{step}", graph)
         self.count += 1
 
     def text(self, name: str, content: str) -> None:
         """Write a file under a temporary name and rename it."""
-        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
-        try:
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _write(self.folder / name, content)
+
+
+def write_dump(folder: Path, name: str, graph: Graph) -> Path:
+    """Write ``name.qir`` into ``folder``, which is made if need be; gives its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.qir"
+    _write(path, print_graph(graph, FolderStore(folder / CONSTANTS)))
+    return path
+
+
+def _write(path: Path, content: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_dump(path: Path) -> Graph:

@@ -28,7 +28,7 @@ LAYERS: Final = (
     ("passes", "importers", "report"),
     ("sensitivity", "tuning"),
     ("backend", "pipeline", "exporters"),
-    ("cost", "distill"),
+    ("cost", "distill", "verification"),
     ("search", "training"),
     ("api",),
     ("cli",),

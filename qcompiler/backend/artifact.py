@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,28 +37,34 @@ FILES: Final = ("net.o", "libnet.a", "libnet.so", "net.h", "net.json")
 
 
 @dataclass(frozen=True)
+class Listings:
+    """What the library was made from, for dumps: the ``kernels``, and the C compiler's assembly of the ``c_parts``."""
+
+    kernels: CompiledKernels
+    c_parts: tuple[str, ...]
+
+    @property
+    def assembly(self) -> str:
+        """The compilers' listings."""
+        return "".join(readable_assembly(listing) for listing in (self.kernels.assembly, *self.c_parts))
+
+    @property
+    def tir(self) -> str:
+        """The lowered kernels as TVM prints them."""
+        return self.kernels.tir
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A written artifact; ``description`` is the content of net.json.
 
-    ``mnemonics``: how often each instruction occurs in the library; empty where there is no disassembler. ``kernels`` and
-    ``listings`` (of the C parts) are what :attr:`assembly` and :attr:`tir` are made from.
+    ``mnemonics``: how often each instruction occurs in the library; empty where there is no disassembler.
     """
 
     folder: Path
     description: Mapping[str, Any]
     mnemonics: Mapping[str, int]
-    kernels: CompiledKernels
-    listings: tuple[str, ...]
-
-    @property
-    def assembly(self) -> str:
-        """The compilers' listings, for dumps."""
-        return "".join(readable_assembly(listing) for listing in (self.kernels.assembly, *self.listings))
-
-    @property
-    def tir(self) -> str:
-        """The lowered kernels as TVM prints them, for dumps."""
-        return self.kernels.tir
+    listings: Listings
 
     def files(self) -> list[str]:
         """Names of the files that are in the folder."""
@@ -98,21 +104,43 @@ def _check_section(section: str) -> None:
         )
 
 
-def write_artifact(
+@dataclass(frozen=True)
+class BuiltLibrary:
+    """The library of a program in memory: ``files`` by their names; the rest as :class:`Artifact` has it."""
+
+    target: Target
+    files: Mapping[str, bytes]
+    mnemonics: Mapping[str, int]
+    listings: Listings
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The content of net.json."""
+        content: dict[str, Any] = json.loads(self.files["net.json"])
+        return content
+
+    def publish(self, out: Path, report: str | None = None) -> Artifact:
+        """Writes the files, and ``report`` as net.report.json, into the folder ``out``, all at once.
+
+        Raises CompileError BUILD003 where the folder cannot be written.
+        """
+        files = self.files if report is None else {REPORT: report.encode(), **self.files}
+        publish(out, files, (*FILES, REPORT))
+        return Artifact(out, self.description, self.mnemonics, self.listings)
+
+
+def build_library(
     program: Program,
     target: Target,
-    out: Path,
     pool: bool = True,
     weights_section: str | None = None,
     metadata: Mapping[str, Any] | None = None,
-    report: Callable[[Mapping[str, Any]], str] | None = None,
-) -> Artifact:
-    """Builds and verifies the library of a program and writes it into the folder ``out``, which is made if need be.
+) -> BuiltLibrary:
+    """Builds and verifies the library of a program.
 
     ``pool`` puts the thread pool into the library; ``weights_section`` is where the weights go
-    (``.rodata.qc_<name>_weights``); ``metadata`` is added to net.json; ``report`` makes the text of net.report.json
-    from the content of net.json, which holds what may differ between two builds of the same library. Raises
-    CompileError BUILD001 to BUILD003, TOOL001 and TOOL002, InternalError if the proof fails.
+    (``.rodata.qc_<name>_weights``); ``metadata`` is added to net.json. Raises CompileError BUILD001 and BUILD002, TOOL001 and
+    TOOL002, InternalError if the proof fails.
     """
     from qcompiler.backend.tir import CompiledKernels
     from qcompiler.backend.tir_check import verify_tir
@@ -173,7 +201,14 @@ def write_artifact(
     }
     text = json.dumps(description, indent=1, sort_keys=True) + "\n"
     files = dict(zip(FILES, (whole, archive, library, sources.header.encode(), text.encode()), strict=True))
-    if report is not None:
-        files = {REPORT: report(json.loads(text)).encode(), **files}
-    publish(out, files, (*FILES, REPORT))
-    return Artifact(out, json.loads(text), dict(mnemonics or {}), kernels, tuple(listings))
+    return BuiltLibrary(target, files, dict(mnemonics or {}), Listings(kernels, tuple(listings)))
+
+
+def write_artifact(
+    program: Program, target: Target, out: Path, pool: bool = True, weights_section: str | None = None
+) -> Artifact:
+    """Builds and verifies the library of a program and writes it into the folder ``out``, which is made if need be.
+
+    Arguments and errors as for :func:`build_library` and :meth:`BuiltLibrary.publish`.
+    """
+    return build_library(program, target, pool, weights_section).publish(out)

@@ -90,6 +90,14 @@ class Toolchain:
             self._run([*_LINK_FLAGS, *options], folder, soname)
             return (folder / "net.so").read_bytes()
 
+    def link_program(self, content: bytes, archive: bytes) -> bytes:
+        """A static program of one object, which has ``_start``, and what it needs of an archive; there is no C library in it."""
+        with temporary_folder() as folder:
+            (folder / "main.o").write_bytes(content)
+            (folder / "net.a").write_bytes(archive)
+            self._run(["-static", "-nostdlib", "-Wl,-z,noexecstack", "-o", "program", "main.o", "net.a"], folder, "program")
+            return (folder / "program").read_bytes()
+
     def _compile_flags(self) -> list[str]:
         """What the compiler understands: the protection flag is x86's own; zig has other CPU names, its default is the oldest."""
         flags = [*_COMPILE_FLAGS, *self.target.c_compiler.flags]

@@ -85,6 +85,7 @@ Tune = Annotated[
         help="tilings of kernels: off (those that ship), cached (and those measured here before) or full (measured now)"
     ),
 ]
+Verify = Annotated[bool, typer.Option(help="run the library on a few samples beside the reference before it is written")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
 
@@ -175,11 +176,12 @@ class BuildOptions(QuantizationOptions):
     input_layout: InputLayout = Layout.NCHW
     pool: Pool = True
     tune: Tune = "off"
+    verify: Verify = True
     dump_ir: DumpIr = None
 
     def keywords(self) -> dict[str, Any]:
         """Keywords of the Python interface. Raises CompileError for what cannot be read."""
-        own = {name: getattr(self, name) for name in ("target", "batch_tile", "pool", "tune", "dump_ir")}
+        own = {name: getattr(self, name) for name in ("target", "batch_tile", "pool", "tune", "verify", "dump_ir")}
         return {**super().keywords(), **own, "input_layout": self.input_layout.value}
 
 

@@ -58,9 +58,9 @@ def test_description(build: Callable[..., Artifact]) -> None:
     assert sizes["library_bytes"] == (artifact.folder / "libnet.so").stat().st_size
     assert sizes["weight_code_bytes"] < sizes["constant_bytes"] < sizes["object_bytes"]
     assert artifact.files() == list(FILES)
-    assert "qc_tiny_k_scale3:" in artifact.assembly
-    assert "truncsfhf2:" not in artifact.assembly
-    assert "qc_tiny_k_scale3" in artifact.tir
+    assert "qc_tiny_k_scale3:" in artifact.listings.assembly
+    assert "truncsfhf2:" not in artifact.listings.assembly
+    assert "qc_tiny_k_scale3" in artifact.listings.tir
 
 
 def test_existing_folder_keeps_other_files_and_loses_an_old_report(program_maker: Maker, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_disassemblers_agree_on_an_artifact(build: Callable[..., Artifact], targ
         pytest.skip(f"{tool} is not installed")
     content = (artifact.folder / "libnet.so").read_bytes()
     assert verify_library(content, architecture, tool, read_elf(content).exported, pool=True)
-    verify_listings([artifact.assembly], architecture, pool=True)
+    verify_listings([artifact.listings.assembly], architecture, pool=True)
 
 
 def test_exports_must_be_those_of_the_interface(tmp_path: Path) -> None:
