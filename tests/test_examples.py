@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.tools import CROSS, EMULATOR, need
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -37,10 +38,8 @@ def test_inspect_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["native", pytest.param("arm64-dotprod", marks=pytest.mark.arm64)])
 def test_build_for_device(tmp_path: Path, target: str) -> None:
-    needed = ("aarch64-linux-gnu-gcc", "qemu-aarch64-static") if target.startswith("arm64") else ("cc",)
-    for tool in needed:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    needed = (CROSS, EMULATOR) if target.startswith("arm64") else ("cc",)
+    need(*needed)
     text = run(tmp_path, "build_for_device.py", target, "out")
     found = re.findall(r"^class (\d+), code (-?\d+), [\d.]+ ms with (\d) thread", text, flags=re.MULTILINE)
     assert [threads for _, _, threads in found] == ["1", "2"]

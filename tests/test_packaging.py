@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -120,15 +119,9 @@ def test_the_graph_needs_no_framework() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["-c", "import qcompiler"], ["-m", "qcompiler", "--help"]], ids=["import", "help"])
-def test_start_is_fast_and_light(arguments: list[str], tmp_path: Path) -> None:
+def test_start_is_light(arguments: list[str], tmp_path: Path) -> None:
     if arguments[0] == "-m":
         arguments = ["-c", "import sys; sys.argv = ['qcompiler', '--help']; from qcompiler.cli import main; main()"]
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=tmp_path, timeout=60)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.75  # 0.2 s here; the limit is 0.5 s, with slack for a busy machine
     listing = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments], check=True, capture_output=True, text=True, cwd=tmp_path, timeout=60
     )

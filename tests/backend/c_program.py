@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,21 +13,14 @@ import pytest
 
 from qcompiler.backend.artifact import Artifact
 from qcompiler.targets.target import host_refusal, load_target
+from tests.tools import CROSS, EMULATOR, need
 
 Array = np.ndarray[Any, Any]
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
-CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64-static"
 RUN_CODES = Path(__file__).parent / "run_codes.c"
 
 
-def need(*tools: str) -> None:
-    """Skip the test where a tool is missing."""
-    for tool in tools:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-
-
-def compile_program(folder: Path, source: Path, flags: Sequence[str], command: str = "gcc") -> Path:
+def compile_program(folder: Path, source: Path, flags: Sequence[str], command: str = "cc") -> Path:
     """``source`` compiled strictly into ``folder``."""
     program = folder / source.stem
     subprocess.run([command, *STRICT, "-O1", str(source), "-o", str(program), *flags], check=True)
@@ -59,7 +51,7 @@ def codes_program(artifact: Artifact, folder: Path) -> CodesProgram:
     """The program for an artifact, in ``folder``; skips the test where it cannot be compiled or run."""
     target = load_target(artifact.description["target"])
     foreign = target.architecture == "aarch64" and host_refusal(target) is not None
-    compiler, emulator = (CROSS, (EMULATOR,)) if foreign else ("gcc", ())
+    compiler, emulator = (CROSS, (EMULATOR,)) if foreign else ("cc", ())
     if not foreign and (refusal := host_refusal(target)):
         pytest.skip(refusal)
     need(compiler, *emulator)

@@ -14,6 +14,7 @@ from qcompiler.backend.artifact import Artifact, write_artifact
 from qcompiler.backend.program import Address, Call, Port, Program, Space
 from qcompiler.backend.tir import lower_kernel
 from qcompiler.targets.target import load_target
+from tests.tools import need_compiler
 
 ROWS, COLUMNS = 8, 16
 ALL_TARGETS = ("x86-avx512vnni", "x86-avxvnni", "x86-avx2", "x86-baseline", "arm64-dotprod", "arm64-neon")
@@ -135,6 +136,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
     def get(name: str = "tiny", target: str = "x86-baseline", batch_tile: int = 1, seed: int = 0, pool: bool = True) -> Artifact:
         key = (name, target, batch_tile, seed, pool)
         if key not in built:
+            need_compiler(target)
             out: Path = tmp_path_factory.mktemp("artifact") / "net"
             built[key] = write_artifact(make_program(name, target, batch_tile, seed), load_target(target), out, pool=pool)
         return built[key]

@@ -13,7 +13,8 @@ import pytest
 
 from qcompiler.backend.artifact import Artifact
 from qcompiler.targets.target import host_refusal, load_target
-from tests.backend.c_program import compile_program, need
+from tests.backend.c_program import compile_program
+from tests.tools import need
 
 Array = np.ndarray[Any, Any]
 RUN_EXACT: Final = Path(__file__).with_name("run_exact.c")
@@ -26,7 +27,7 @@ def memchecked(artifact: Artifact, inputs: Sequence[Array], folder: Path, thread
     target = load_target(artifact.description["target"])
     if refusal := host_refusal(target):
         pytest.skip(refusal)
-    need("valgrind", "gcc")
+    need("valgrind", "cc")
     name, samples = artifact.description["name"], len(inputs[0])
     ports = [(tuple(port["shape"]), np.dtype(port["dtype"])) for port in artifact.description["outputs"]]
     sizes = {

@@ -15,6 +15,7 @@ from qcompiler.backend.elf import Machine, data_object, merge_objects, read_elf
 from qcompiler.backend.program import Program
 from qcompiler.errors import CompileError, InternalError
 from qcompiler.targets.target import load_target
+from tests.tools import need_compiler
 
 Maker = Callable[..., Program]
 
@@ -23,6 +24,7 @@ Maker = Callable[..., Program]
 def test_same_bytes_on_a_second_run_and_from_another_directory(
     program_maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
+    need_compiler(target)
     folders = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()

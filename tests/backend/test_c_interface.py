@@ -15,7 +15,8 @@ from qcompiler.backend.c_source import write_sources
 from qcompiler.backend.elf import read_elf
 from qcompiler.backend.program import Program
 from qcompiler.targets.target import host_architecture, host_runs, load_target
-from tests.backend.c_program import compile_program, need
+from tests.backend.c_program import compile_program
+from tests.tools import need
 
 Build = Callable[..., Artifact]
 
@@ -219,7 +220,7 @@ def samples(count: int = 7) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (count, 8, 16)).astype(np.uint8)
 
 
-def compile_text(folder: Path, text: str, flags: Sequence[str], command: str = "gcc", suffix: str = "c") -> Path:
+def compile_text(folder: Path, text: str, flags: Sequence[str], command: str = "cc", suffix: str = "c") -> Path:
     source = folder / f"main.{suffix}"
     source.write_text(text)
     return compile_program(folder, source, flags, command)
@@ -236,7 +237,7 @@ def run_codes(command: Sequence[str], x: np.ndarray) -> np.ndarray:
 def test_static_library_with_one_and_four_threads(
     build: Build, meaning: Callable[..., np.ndarray], tmp_path: Path, target: str, batch_tile: int
 ) -> None:
-    need("gcc")
+    need("cc")
     if not host_runs(load_target(target)):
         pytest.skip(f"this CPU does not run {target}")
     artifact = build(target=target, batch_tile=batch_tile)
@@ -247,7 +248,7 @@ def test_static_library_with_one_and_four_threads(
 
 
 def test_object_file_alone_and_shared_library(build: Build, meaning: Callable[..., np.ndarray], tmp_path: Path) -> None:
-    need("gcc")
+    need("cc")
     if host_architecture() != "x86_64":
         pytest.skip("the library is for x86-64")
     folder = build().folder
@@ -258,7 +259,7 @@ def test_object_file_alone_and_shared_library(build: Build, meaning: Callable[..
 
 
 def test_every_error_code(build: Build, tmp_path: Path) -> None:
-    need("gcc")
+    need("cc")
     if host_architecture() != "x86_64":
         pytest.skip("the library is for x86-64")
     folder = build().folder
@@ -349,7 +350,7 @@ int main(void)
 def test_after_a_thread_was_stopped_the_caller_works_alone_for_a_time(
     program_maker: Callable[..., Program], tmp_path: Path
 ) -> None:
-    need("gcc")
+    need("cc")
     sources = write_sources(program_maker("tiny", "x86-baseline"), "x86-baseline", pool=True)
     (tmp_path / "net.h").write_text(sources.header)
     assert sources.pool is not None
@@ -359,7 +360,7 @@ def test_after_a_thread_was_stopped_the_caller_works_alone_for_a_time(
 
 
 def test_pool_under_thread_sanitizer(program_maker: Callable[..., Program], tmp_path: Path) -> None:
-    need("gcc")
+    need("cc")
     sources = write_sources(program_maker("tiny", "x86-baseline"), "x86-baseline", pool=True)
     (tmp_path / "net.h").write_text(sources.header)
     assert sources.pool is not None

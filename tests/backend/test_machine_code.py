@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +20,10 @@ from qcompiler.backend.machine_code import (
     verify_listings,
     verify_symbols,
 )
+from tests.tools import need
 
 X86_FLAGS = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
-COMPILERS = {"x86_64": "gcc", "aarch64": "aarch64-linux-gnu-gcc"}
+COMPILERS = {"x86_64": "cc", "aarch64": "aarch64-linux-gnu-gcc"}
 OBJDUMPS = {"x86_64": "objdump", "aarch64": "aarch64-linux-gnu-objdump"}
 
 PLANTED = [
@@ -98,9 +98,7 @@ HARMLESS = [
 def library_of(tmp_path: Path, architecture: str, instructions: str) -> bytes:
     """A shared library with one function of these instructions."""
     compiler = COMPILERS[architecture]
-    for tool in (compiler, OBJDUMPS[architecture]):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    need(compiler, OBJDUMPS[architecture])
     text = f'__asm__(".globl planted\\n.type planted, %function\\nplanted:\\n{instructions}\\nret\\n");\n'
     (tmp_path / "planted.c").write_text(text)
     flags = ["-march=armv8.2-a+dotprod"] if architecture == "aarch64" else X86_FLAGS
@@ -142,8 +140,7 @@ def test_disassemblers_agree_on_an_artifact(build: Callable[..., Artifact], targ
     artifact = build(target=target)
     architecture = artifact.description["architecture"]
     tool = OBJDUMPS[architecture] if objdump == "objdump" else objdump
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
+    need(tool)
     content = (artifact.folder / "libnet.so").read_bytes()
     assert verify_library(content, architecture, tool, read_elf(content).exported, pool=True)
     verify_listings([artifact.listings.assembly], architecture, pool=True)
@@ -169,8 +166,7 @@ def test_calls_must_stay_inside(tmp_path: Path) -> None:
 
 
 def test_needed_symbols_and_writable_data(tmp_path: Path) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
+    need("cc")
     sources = {
         "needs puts": "int puts(const char *); int f(void) { return puts(0); }",
         "writable": "int x = 3; int f(void) { return ++x; }",
@@ -178,7 +174,7 @@ def test_needed_symbols_and_writable_data(tmp_path: Path) -> None:
     patterns = {"needs puts": "the code needs puts from its surroundings", "writable": r"the code has writable data: \.data"}
     for name, source in sources.items():
         (tmp_path / "f.c").write_text(source)
-        subprocess.run(["gcc", "-c", "-O1", "-fPIC", "f.c", "-o", "f.o"], cwd=tmp_path, check=True)
+        subprocess.run(["cc", "-c", "-O1", "-fPIC", "f.c", "-o", "f.o"], cwd=tmp_path, check=True)
         with pytest.raises(MachineCodeError, match=patterns[name]):
             verify_symbols(read_elf((tmp_path / "f.o").read_bytes()), pool=True)
 

@@ -12,10 +12,11 @@ from qcompiler.backend.artifact import write_artifact
 from qcompiler.backend.lower import lower
 from qcompiler.interpret import run_integer
 from qcompiler.targets.target import host_architecture, load_target
-from tests.backend.c_program import RUN_CODES, CodesProgram, compile_program, need
+from tests.backend.c_program import RUN_CODES, CodesProgram, compile_program
 from tests.backend.integer_library import fills, read
 from tests.backend.test_lower_movement import CODES, text, value
 from tests.backend.test_lower_ranks import convolution
+from tests.tools import need
 
 INPUT = f"%x: u8[N,6,4,5] {CODES}"
 CASES = {
@@ -44,7 +45,7 @@ CASES = {
 @pytest.mark.skipif(host_architecture() != "x86_64", reason="valgrind runs the library for x86-64")
 @pytest.mark.parametrize("name", CASES)
 def test_valgrind_finds_nothing(name: str, tmp_path: Path) -> None:
-    need("gcc", "valgrind")
+    need("cc", "valgrind")
     target = load_target("x86-baseline")
     graph = read(CASES[name])
     artifact = write_artifact(lower(graph, target.instruction_set, target.tvm_target), target, tmp_path / "net")

@@ -18,7 +18,8 @@ from qcompiler.cost.machine import package_versions
 from qcompiler.dump import Dumper
 from qcompiler.errors import CompileError
 from qcompiler.targets.target import Target, host_refusal, load_target
-from tests.backend.c_program import CROSS, EMULATOR, STRICT, need
+from tests.backend.c_program import STRICT
+from tests.tools import CROSS, EMULATOR, need
 
 from .networks import small_graph
 

@@ -22,6 +22,7 @@ from qcompiler.dump import read_dump
 from qcompiler.interpret import quantize_input, run_integer
 from qcompiler.ir.graph import Graph, Stage
 from tests.real_models import NAMES, RealModel, calibration_images, evaluation_images, load_real_model
+from tests.tools import need_compiler
 
 Array = np.ndarray[Any, Any]
 
@@ -100,6 +101,7 @@ class Compilation:
         if self.native.description["target"] == target:
             return self.native
         if target not in self._artifacts:
+            need_compiler(target)
             out = self.folder / target
             self._artifacts[target] = qc.build(integer_dump(self.folder), out=out, target=target, progress=False)
         return self._artifacts[target]

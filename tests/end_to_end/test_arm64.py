@@ -11,8 +11,9 @@ import pytest
 from qcompiler.interpret import quantize_input, run_integer
 from qcompiler.ir.graph import Graph
 from qcompiler.targets.target import available_targets, load_target
-from tests.backend.c_program import CROSS, EMULATOR, CodesProgram, codes_program, need
+from tests.backend.c_program import CodesProgram, codes_program
 from tests.real_models import evaluation_images
+from tests.tools import CROSS, EMULATOR, need
 
 from .conftest import Array, Compilation, Digits
 

@@ -15,9 +15,7 @@ import qcompiler.passes
 import qcompiler.schedules
 import qcompiler.targets
 from qcompiler.backend.artifact import FILES
-from qcompiler.backend.toolchain import find_toolchain
-from qcompiler.errors import CompileError
-from qcompiler.targets.target import load_target
+from tests.tools import need_compiler
 
 from .conftest import Digits
 
@@ -51,10 +49,7 @@ def dumps(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.mark.parametrize("bits", ["w8a8", "w4a8"])
 @pytest.mark.parametrize("target", ["x86-avx2", "arm64-neon"])
 def test_same_bytes_from_another_checkout(dumps: dict[str, Path], checkout: Path, tmp_path: Path, target: str, bits: str) -> None:
-    try:
-        find_toolchain(load_target(target))
-    except CompileError as missing:
-        pytest.skip(missing.problem)
+    need_compiler(target)
     first = qc.build(dumps[bits], out=tmp_path / "first", target=target, progress=False)
     elsewhere = tmp_path / "some where" / "else"
     (elsewhere / "temporary").mkdir(parents=True)

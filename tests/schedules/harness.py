@@ -154,7 +154,7 @@ def prepare(kernel: Kernel, instruction_set: str, folder: Path) -> Callable[[Map
     content = CompiledKernels([lower_kernel(kernel.function, "k", target)], target).content
     (folder / "k.o").write_bytes(content)
     if instruction_set in _X86_FLAGS:
-        subprocess.run(["gcc", "-shared", "-o", str(folder / "k.so"), str(folder / "k.o")], check=True)
+        subprocess.run(["cc", "-shared", "-o", str(folder / "k.so"), str(folder / "k.o")], check=True)
         function = ctypes.CDLL(str(folder / "k.so")).k
 
     def run_here(arrays: Mapping[str, Array], at_end: bool) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, Kernel, Scalar, 
 from qcompiler.backend.tir import CompiledKernels, lower_kernel
 from qcompiler.schedules import convolution, convolution_generic
 from tests.schedules.harness import TARGETS, instruction_sets, saturated, short, short_factor, stored_constants
+from tests.tools import CROSS, EMULATOR, need
 
 EXPECTED = {
     "avx512vnni": r"vpdpbusd\t.*%zmm",
@@ -300,9 +300,7 @@ CALLS
 @pytest.mark.arm64
 @pytest.mark.parametrize("instruction_set", ["dotprod", "neon"])
 def test_arm64_equals_numpy(instruction_set: str, tmp_path: Path) -> None:
-    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
-    if compiler is None or emulator is None:
-        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64-static")
+    need(CROSS, EMULATOR)
     kernels, assembly = build_all(instruction_set, tmp_path)
     check_assembly(instruction_set, kernels, assembly)
     declarations, calls, content, expected = [], [], bytearray(), []
@@ -324,8 +322,8 @@ def test_arm64_equals_numpy(instruction_set: str, tmp_path: Path) -> None:
     source = HARNESS.replace("DECLARATIONS", "\n".join(declarations)).replace("CALLS", "\n".join(calls))
     (tmp_path / "main.c").write_text(source)
     (tmp_path / "in").write_bytes(content)
-    subprocess.run([compiler, "-O1", "-static", "-o", "main", "main.c", "kernels.o"], cwd=tmp_path, check=True)
-    subprocess.run([emulator, "-cpu", "max", "./main"], cwd=tmp_path, check=True)
+    subprocess.run([CROSS, "-O1", "-static", "-o", "main", "main.c", "kernels.o"], cwd=tmp_path, check=True)
+    subprocess.run([EMULATOR, "-cpu", "max", "./main"], cwd=tmp_path, check=True)
     result = (tmp_path / "out").read_bytes()
     offset = 0
     for label, y, codes in expected:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,9 @@ from qcompiler.dump import read_dump
 from qcompiler.ir.graph import Node
 from qcompiler.ops import pooling
 from qcompiler.ops.operator import Operand
-from qcompiler.targets.target import host_runs, load_target
+from qcompiler.targets.target import host_architecture
 from qcompiler.verification import runner
+from tests.tools import EMULATOR, need, need_compiler
 
 Array = np.ndarray[Any, Any]
 DATA = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
@@ -112,9 +112,10 @@ def test_a_wrong_plan_is_found_where_every_kernel_is_right(tmp_path: Path, monke
 
 @pytest.mark.arm64
 def test_under_the_emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = load_target("arm64-dotprod")
-    if host_runs(target) or shutil.which("aarch64-linux-gnu-gcc") is None or runner.emulator(target) is None:
-        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64, and a host that is no ARM")
+    need(EMULATOR)
+    need_compiler("arm64-dotprod")
+    if host_architecture() == "aarch64":
+        pytest.skip("this host needs no emulator")
     artifact = qc.build(Net(), calibration=DATA, out=tmp_path / "net", target="arm64-dotprod", batch_tile=2, input_layout="NHWC")
     assert facts(artifact)["verified"].startswith("1 sample run under qemu-aarch64")
     plant_in_the_reference(monkeypatch)

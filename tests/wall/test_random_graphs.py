@@ -24,7 +24,7 @@ from qcompiler.ops.table import OPERATORS
 from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.pipeline import STAGES, Settings, passes, to_integer
 from qcompiler.targets.target import available_targets, host_refusal, load_target
-from tests.backend.c_program import CROSS, EMULATOR, need
+from tests.tools import CROSS, EMULATOR, need
 from tests.wall.many import build_many, codes, mismatches, random_integer_graph
 from tests.wall.random_graphs import random_graph, random_inputs
 
