@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests.tools import need
+
 ROOT: Final = Path(__file__).parents[1]
 FOLDERS: Final = {"qcompiler": "qcompiler", "passes": "qcompiler.passes"} | {
     name: f"qcompiler.{name}" for name in ("schedules", "targets")
@@ -138,6 +140,7 @@ def test_the_readme_has_the_commands_that_ci_runs() -> None:
 
 
 def test_no_machine_paths_in_the_project() -> None:
+    need("git")
     listing = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     if listing.returncode:
         pytest.skip("this is no git checkout")
