@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qcompiler.ir.graph import Constant, Graph, Node, Stage, float_constant
+from qcompiler.ir.graph import Constant, Graph, Node, Stage
+from qcompiler.ir.names import Constants
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,13 @@ class AbsorbAffine:
     gives: Stage = Stage.FLOAT
 
     def __call__(self, graph: Graph) -> Graph:
-        constants = dict(graph.constant)
+        constants = Constants(graph)
         nodes: dict[str, Node] = {}
         for node in graph.nodes:
             source = nodes.get(node.inputs[0]) if node.op == "conv2d" else None
             if source is not None and _is_affine(graph, source, constants) and _fits(node, source, constants):
                 del nodes[source.output.name]
-                node, made = _absorbed(node, source, constants)
-                constants.update((c.name, c) for c in made)
+                node = _absorbed(node, source, constants)
             nodes[node.output.name] = node
         return graph.with_nodes(nodes.values(), constants.values())
 
@@ -55,16 +55,14 @@ def _fits(node: Node, source: Node, constants: Mapping[str, Constant]) -> bool:
     return fixed and (not any(node["padding"]) or not offset.any())
 
 
-def _absorbed(node: Node, source: Node, constants: Mapping[str, Constant]) -> tuple[Node, list[Constant]]:
+def _absorbed(node: Node, source: Node, constants: Constants) -> Node:
     weight = constants[node.inputs[1]].data.astype(np.float64)
     bias = constants[node.inputs[2]].data.astype(np.float64) if len(node.inputs) == 3 else np.zeros(len(weight))
     factor = constants[source.inputs[1]].data.astype(np.float64).reshape(node["groups"], -1)
     offset = np.zeros(factor.size) if len(source.inputs) < 3 else constants[source.inputs[2]].data.astype(np.float64)
     grouped = weight.reshape(node["groups"], -1, *weight.shape[1:])  # [G, O/G, C/G, KH, KW]
     bias = bias + np.einsum("gockl,gc->go", grouped, offset.reshape(factor.shape)).ravel()
-    name = node.output.name
-    made = [
-        float_constant(f"{name}.weight", (grouped * factor[:, None, :, None, None]).reshape(weight.shape)),
-        float_constant(f"{name}.bias", bias),
-    ]
-    return replace(node, inputs=(source.inputs[0], made[0].name, made[1].name)), made
+    constants.release(source)
+    constants.release(node)
+    scaled = constants.add(f"{node.output.name}.weight", (grouped * factor[:, None, :, None, None]).reshape(weight.shape))
+    return replace(node, inputs=(source.inputs[0], scaled.name, constants.add(f"{node.output.name}.bias", bias).name))

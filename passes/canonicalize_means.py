@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from qcompiler.ir.graph import Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.names import Names
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,11 @@ class CanonicalizeMeans:
     gives: Stage = Stage.FLOAT
 
     def __call__(self, graph: Graph) -> Graph:
-        return graph.with_nodes(new for node in graph.nodes for new in self._canonical(graph, node))
+        names = Names.of(graph)
+        return graph.with_nodes(new for node in graph.nodes for new in self._canonical(graph, node, names))
 
     @staticmethod
-    def _canonical(graph: Graph, node: Node) -> list[Node]:
+    def _canonical(graph: Graph, node: Node, names: Names) -> list[Node]:
         if node.op != "mean":
             return [node]
         x = graph.type_of(node.inputs[0])
@@ -37,12 +39,10 @@ class CanonicalizeMeans:
             return [replace(node.with_attributes(factor=1.0 / count), op="sum")]
         kernel = (sizes[2] if 2 in node["axes"] else 1, sizes[3] if 3 in node["axes"] else 1)
         shape = (*x.shape[:2], sizes[2] // kernel[0], sizes[3] // kernel[1])
-        pooled = Value(f"{node.output.name}.pooled", TensorType(x.dtype, shape))
-        if node["keepdims"]:
-            pooled = node.output
         attributes = (("kernel", kernel), ("padding", (0, 0, 0, 0)), ("strides", (1, 1)))
-        pooling = Node("average_pool2d", node.inputs, (pooled,), attributes, node.origin)
         if node["keepdims"]:
-            return [pooling]
+            return [Node("average_pool2d", node.inputs, node.outputs, attributes, node.origin)]
+        pooled = Value(names.fresh(f"{node.output.name}.pooled"), TensorType(x.dtype, shape))
+        pooling = Node("average_pool2d", node.inputs, (pooled,), attributes, node.origin)
         reshape = Node("reshape", (pooled.name,), node.outputs, (("shape", node.output.type.shape),), node.origin)
         return [pooling, reshape]

@@ -26,7 +26,8 @@ import numpy as np
 
 from qcompiler.calibrate import FirstSamples
 from qcompiler.interpret import last_reads
-from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Stage, float_constant
+from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage
+from qcompiler.ir.names import Constants
 from qcompiler.ops.table import OPERATORS
 from qcompiler.passes.activation_codes import WIDE_BITS, Codes, choose_codes
 from qcompiler.passes.weight_codes import rounded_weights
@@ -79,7 +80,7 @@ class _Correction:
 
         graph = self.graph
         codes = {name: found for name, found in choose_codes(graph, WIDE_BITS).items() if found.dtype.bits < WIDE_BITS}
-        constants, nodes = dict(graph.constant), []
+        constants, nodes = Constants(graph), []
         self.fixed = {c.name: torch.from_numpy(c.data.copy()) for c in graph.constants}
         for value, x in zip(graph.inputs, samples, strict=True):
             self.exact[value.name] = [torch.from_numpy(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
@@ -114,7 +115,7 @@ class _Correction:
                 values[name][place] = torch.empty(0)
         return parts
 
-    def _layer(self, node: Node, constants: dict[str, Constant], spent: set[str]) -> Node:
+    def _layer(self, node: Node, constants: Constants, spent: set[str]) -> Node:
         """Run a layer both ways; give it the corrected bias unless it has one."""
         import torch
 
@@ -130,8 +131,8 @@ class _Correction:
         if _correctable(self.graph, node):
             shift = mean_difference(self.exact[name], self.rounded[name], clamp)
             old = constants[node.inputs[2]].data if len(node.inputs) == 3 else 0.0
-            bias = float_constant(f"{name}.bias", old + shift)
-            constants[bias.name] = bias
+            constants.release(node, keeping=node.inputs[:2])
+            bias = constants.add(f"{name}.bias", old + shift)
             node = replace(node, inputs=(*node.inputs[:2], bias.name)).with_attributes(bias_corrected=1)
             for part in self.rounded[name]:
                 part += torch.from_numpy(shift).to(torch.float32).reshape(-1, *[1] * (part.ndim - 2))

@@ -24,8 +24,9 @@ from math import prod
 
 import numpy as np
 
-from qcompiler.ir.dtypes import F32, I32
-from qcompiler.ir.graph import Array, Attribute, Constant, Dim, Graph, Node, Stage, TensorType, Value, float_constant
+from qcompiler.ir.dtypes import F32, I32, DType
+from qcompiler.ir.graph import Array, Attribute, Constant, Dim, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.names import Constants
 from qcompiler.ops.table import OPERATORS
 
 
@@ -38,7 +39,7 @@ class DecomposeLayers:
     gives: Stage = Stage.FLOAT
 
     def __call__(self, graph: Graph) -> Graph:
-        constants = dict(graph.constant)
+        constants = Constants(graph)
         nodes: list[Node] = []
         for node in graph.nodes:
             builder = _Builder(graph, node, constants)
@@ -60,7 +61,7 @@ class _Builder:
 
     graph: Graph
     node: Node
-    constants: dict[str, Constant]
+    constants: Constants
     nodes: list[Node] = field(default_factory=list)
 
     @property
@@ -72,16 +73,20 @@ class _Builder:
         data: Array = self.constants[self.node.inputs[index]].data.astype(np.float64)
         return data
 
-    def constant(self, suffix: str, data: Array) -> Constant:
-        made = float_constant(f"{self.node.output.name}.{suffix}", data)
-        self.constants[made.name] = made
-        return made
+    def constant(self, suffix: str, data: Array, dtype: DType = F32) -> Constant:
+        return self.constants.add(f"{self.node.output.name}.{suffix}", data, dtype)
+
+    def weights(self, weight: Array, repeats: int = 1) -> list[Constant]:
+        """Constants in place of the layer's own: ``weight``, and its bias, if it has one, with every number ``repeats`` times."""
+        bias = [np.repeat(self.array(2), repeats)] if len(self.node.inputs) == 3 else []
+        self.constants.release(self.node)
+        return [self.constant("weight", weight), *(self.constant("bias", data) for data in bias)]
 
     def emit(self, op: str, inputs: Sequence[Value | Constant], suffix: str, **attributes: Attribute | None) -> Value:
         """Append a node; its value is the layer's own once :meth:`finish` says so."""
         given = tuple((k, v) for k, v in attributes.items() if v is not None)
         draft = Node(op, tuple(i.name for i in inputs), (Value("", TensorType(F32, ())),), given, self.node.origin)
-        value = Value(f"{self.node.output.name}.{suffix}", OPERATORS[op].infer(draft, inputs))
+        value = Value(self.constants.fresh(f"{self.node.output.name}.{suffix}"), OPERATORS[op].infer(draft, inputs))
         self.nodes.append(Node(op, draft.inputs, (value,), given, self.node.origin))
         return value
 
@@ -118,9 +123,7 @@ def _transposed(b: _Builder) -> None:
                     place = high - 1 - back_r, wide - 1 - back_c
                     phases[:, :, r, c, :, place[0], place[1]] = grouped[:, :, :, tap_r, tap_c].transpose(0, 2, 1)
     channels = groups * out_group
-    operands: list[Value | Constant] = [b.x, b.constant("weight", phases.reshape(channels * sh * sw, per_group, high, wide))]
-    if len(node.inputs) == 3:
-        operands.append(b.constant("bias", np.repeat(b.array(2), sh * sw)))
+    weights = b.weights(phases.reshape(channels * sh * sw, per_group, high, wide), sh * sw)
     padding, kept = [], []  # what is cut off behind follows from the output's size
     for size, back, stride, cut, out in zip(
         b.x.type.with_batch(1)[2:], (high, wide), (sh, sw), node["padding"][:2], node.output.type.with_batch(1)[2:], strict=True
@@ -131,10 +134,8 @@ def _transposed(b: _Builder) -> None:
         kept.append(cut - first * stride)
     before, after = zip(*padding, strict=True)
     source, crops = _cropped(b, before, after)
-    operands[0] = source
-    sums = b.emit(
-        "conv2d", operands, "phases", strides=(1, 1), dilation=(1, 1), groups=groups, padding=crops, clamp=node.get("clamp")
-    )
+    plain: dict[str, Attribute | None] = {"strides": (1, 1), "dilation": (1, 1), "groups": groups, "clamp": node.get("clamp")}
+    sums = b.emit("conv2d", [source, *weights], "phases", padding=crops, **plain)
     height, width = sums.type.with_batch(1)[2:]
     if (sh, sw) != (1, 1):
         grid = b.reshape(sums, "grid", channels, sh, sw, height, width)
@@ -176,14 +177,10 @@ def _three_dimensional(b: _Builder) -> None:
     per_group = weight.shape[1]
     if groups > 1 and taps > 1:  # channels of one group must lie together: [tap, group, c] -> [group, tap, c]
         order = np.arange(taps * groups * per_group).reshape(taps, groups, per_group).transpose(1, 0, 2).ravel()
-        indices = Constant(f"{node.output.name}.order", TensorType(I32, order.shape), order.astype(np.int32))
-        b.constants[indices.name] = indices
-        channels = b.emit("take", [channels, indices], "grouped", axis=1)
+        channels = b.emit("take", [channels, b.constant("order", order, I32)], "grouped", axis=1)
     flat = weight.transpose(0, 2, 1, 3, 4).reshape(len(weight), taps * per_group, *weight.shape[3:])
-    operands: list[Value | Constant] = [channels, b.constant("weight", flat)]
-    if len(node.inputs) == 3:
-        operands.append(b.constant("bias", b.array(2)))
     attributes: dict[str, Attribute | None] = {"strides": tuple(strides), "dilation": tuple(dilation), "groups": groups}
+    operands = [channels, *b.weights(flat)]
     b.emit("conv2d", operands, "sums", padding=(top, left, bottom, right), clamp=node.get("clamp"), **attributes)
     b.finish()
 
@@ -195,9 +192,9 @@ def _linear(b: _Builder) -> None:
     rank, rest = len(sizes) + 1, prod(sizes[:-1])
     last = b.emit("transpose", [b.x], "turned", order=(0, rank - 1, *range(1, rank - 1)))
     image = b.reshape(last, "image", sizes[-1], 1, rest)
-    operands: list[Value | Constant] = [image, b.constant("weight", weight[:, :, None, None])]
-    if len(node.inputs) == 3:
-        operands.append(b.constants[node.inputs[2]])
+    bias = node.inputs[2:]
+    b.constants.release(node, keeping=bias)
+    operands = [image, b.constant("weight", weight[:, :, None, None]), *(b.constants[name] for name in bias)]
     plain: dict[str, Attribute | None] = {"strides": (1, 1), "dilation": (1, 1), "groups": 1, "padding": (0, 0, 0, 0)}
     sums = b.emit("conv2d", operands, "sums", clamp=node.get("clamp"), **plain)
     back = b.reshape(sums, "channels", len(weight), *sizes[:-1])

@@ -31,7 +31,8 @@ import numpy as np
 from qcompiler.bits import Bits
 from qcompiler.calibrate import BATCH_SIZE, FirstSamples
 from qcompiler.interpret import run_float
-from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Stage, Value, float_constant
+from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage, Value
+from qcompiler.ir.names import Constants
 from qcompiler.passes.weight_codes import code_limits
 
 if TYPE_CHECKING:
@@ -76,22 +77,23 @@ class EqualizeChannels:
         if not self.samples.inputs:
             return graph
         measured = measure_channels(graph, self.samples.first(SAMPLES), [(a.output.name, b.inputs[0]) for a, b in pairs])
-        constants = dict(graph.constant)
-        nodes = {node.output.name: node for node in graph.nodes}
+        pairs = [(a, b) for a, b in pairs if measured[a.output.name].finite and measured[b.inputs[0]].finite]
+        constants = Constants(graph)
+        changed = {reader.output.name: 1 for _, reader in pairs} | {node.output.name: 2 for node, _ in pairs}
+        nodes = {n.output.name: _with_own(n, constants, changed.get(n.output.name, 0)) for n in graph.nodes}
         for node, reader in pairs:
-            name = node.output.name
-            largest, squares = measured[name].largest, measured[reader.inputs[0]].squares
-            if not (np.isfinite(largest).all() and np.isfinite(squares).all()):
-                continue  # calibration says what is wrong
-            weight = constants[nodes[reader.output.name].inputs[1]].data
-            factors = choose_factors(largest, squares, weight, is_depthwise(reader, weight), self._weight_bits(reader))
-            nodes[name] = _scaled_rows(nodes[name], constants, factors).with_attributes(equalized=1)
-            nodes[reader.output.name] = _divided_columns(nodes[reader.output.name], constants, factors)
+            first, second = nodes[node.output.name], nodes[reader.output.name]
+            largest, squares = measured[node.output.name].largest, measured[reader.inputs[0]].squares
+            weight = constants[second.inputs[1]].data
+            factors = choose_factors(largest, squares, weight, is_depthwise(reader, weight), self._weight_bits(second))
+            _scale_rows(first, constants, factors)
+            _divide_columns(second, constants, factors)
+            nodes[node.output.name] = first.with_attributes(equalized=1)
         return graph.with_nodes(nodes.values(), constants.values())
 
     def _weight_bits(self, node: Node) -> int:
         wishes = [b.weight for p, b in self.pins.items() if any(fnmatchcase(n, p) for n in (node.origin, node.output.name))]
-        chosen = self.assignment.get(_renamed(node, "weight"), self.fewest)
+        chosen = self.assignment.get(node.inputs[1], self.fewest)
         return next((bits for bits in reversed(wishes) if bits is not None), chosen)
 
 
@@ -135,6 +137,11 @@ class Channels:
 
     largest: Array
     squares: Array
+
+    @property
+    def finite(self) -> bool:
+        """Otherwise calibration says what is wrong."""
+        return bool(np.isfinite(self.largest).all() and np.isfinite(self.squares).all())
 
 
 def measure_channels(graph: Graph, samples: list[Array], pairs: Iterable[tuple[str, str]]) -> dict[str, Channels]:
@@ -184,29 +191,29 @@ def choose_factors(largest: Array, squares: Array, weight: Array, depthwise: boo
     return best
 
 
-def _renamed(node: Node, role: str) -> str:
-    """The name of a constant that is rescaled: other nodes may read the one that it was."""
-    return f"{node.output.name}.{role}"
+def _with_own(node: Node, constants: Constants, count: int) -> Node:
+    """``node`` whose first ``count`` of weights and bias are its own: other nodes may read those that it had."""
+    old = node.inputs[1 : 1 + count]
+    if not old:
+        return node
+    parameters = dict(zip(("weight", "bias"), (constants[name].data for name in old), strict=False))
+    constants.release(node, keeping=node.inputs[1 + count :])
+    own = (constants.add(f"{node.output.name}.{role}", data).name for role, data in parameters.items())
+    return replace(node, inputs=(node.inputs[0], *own, *node.inputs[1 + count :]))
 
 
-def _scaled_rows(node: Node, constants: dict[str, Constant], factors: Array) -> Node:
-    """``node`` with its output channels multiplied."""
-    scaled = []
-    for name, role in zip(node.inputs[1:], ("weight", "bias"), strict=False):
+def _scale_rows(node: Node, constants: Constants, factors: Array) -> None:
+    """Multiply the output channels of ``node``."""
+    for name in node.inputs[1:]:
         old = constants[name].data
-        new = float_constant(_renamed(node, role), old * factors.reshape(-1, *[1] * (old.ndim - 1)))
-        constants[new.name] = new
-        scaled.append(new.name)
-    return replace(node, inputs=(node.inputs[0], *scaled))
+        constants.change(name, old * factors.reshape(-1, *[1] * (old.ndim - 1)))
 
 
-def _divided_columns(node: Node, constants: dict[str, Constant], factors: Array) -> Node:
-    """``node`` with its weights for each input channel divided."""
+def _divide_columns(node: Node, constants: Constants, factors: Array) -> None:
+    """Divide the weights of ``node`` for each input channel."""
     old = constants[node.inputs[1]].data
     if is_depthwise(node, old):
         divisors = np.repeat(factors, len(old) // len(factors)).reshape(-1, *[1] * (old.ndim - 1))
     else:
         divisors = factors.reshape(1, -1, *[1] * (old.ndim - 2))
-    new = float_constant(_renamed(node, "weight"), old / divisors)
-    constants[new.name] = new
-    return replace(node, inputs=(node.inputs[0], new.name, *node.inputs[2:]))
+    constants.change(node.inputs[1], old / divisors)

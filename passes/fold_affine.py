@@ -21,7 +21,8 @@ from math import prod
 import numpy as np
 
 from qcompiler.ir.dtypes import F32
-from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType, Value, float_constant
+from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.names import Constants
 
 _LAYERS = ("conv2d", "conv3d", "conv_transpose2d", "linear")
 
@@ -49,20 +50,18 @@ class FoldAffine:
     gives: Stage = Stage.FLOAT
 
     def __call__(self, graph: Graph) -> Graph:
-        constants = dict(graph.constant)
+        constants = Constants(graph)
         nodes: dict[str, Node] = {}  # by the name of the output, in definition order
         for node in graph.nodes:
             affine = _affine(graph, node, constants)
             layer = nodes.get(affine.x) if affine is not None and graph.uses(affine.x) == 1 else None
             added: list[Node] = [node]
-            made: list[Constant] = []
             if affine is not None and layer is not None and _foldable(graph, layer, affine, constants):
-                added, made = _folded(node, layer, affine, constants)
+                added = [_folded(node, layer, affine, constants)]
                 del nodes[affine.x]
             elif affine is not None and affine.axis in (None, 1):
-                added, made = depthwise_affine(node, graph.values[affine.x], affine)
+                added = _depthwise(node, graph.values[affine.x], affine, constants)
             nodes.update((n.output.name, n) for n in added)
-            constants.update((c.name, c) for c in made)
         return graph.with_nodes(nodes.values(), constants.values())
 
 
@@ -98,19 +97,21 @@ def _foldable(graph: Graph, layer: Node, affine: _Affine, constants: Mapping[str
     return layer.op in _LAYERS and layer.get("clamp") is None and fixed and affine.axis in (None, axis)
 
 
-def _folded(node: Node, layer: Node, affine: _Affine, constants: Mapping[str, Constant]) -> tuple[list[Node], list[Constant]]:
+def _folded(node: Node, layer: Node, affine: _Affine, constants: Constants) -> Node:
     """``layer`` with the affine map in its weights and bias; a bias alone leaves the weights as they are."""
     weight = constants[layer.inputs[1]]
     channels = weight.type.with_batch(1)[1] * layer["groups"] if layer.op == "conv_transpose2d" else weight.type.with_batch(1)[0]
     factor, offset = affine.along(channels)
     old = constants[layer.inputs[2]].data.astype(np.float64) if len(layer.inputs) == 3 else 0.0
+    scaled = not (factor == 1.0).all()
+    constants.release(node)
+    constants.release(layer, keeping=() if scaled else (weight.name,))
     name = node.output.name
-    made = [float_constant(f"{name}.bias", old * factor + offset)]
-    if not (factor == 1.0).all():
-        made.append(float_constant(f"{name}.weight", _scaled_weight(layer, weight.data.astype(np.float64), factor)))
-    weights = made[1].name if len(made) > 1 else weight.name
-    merged = replace(layer, inputs=(layer.inputs[0], weights, made[0].name), outputs=node.outputs)
-    return [merged.with_attributes(clamp=node.get("clamp"))], made
+    bias = constants.add(f"{name}.bias", old * factor + offset)
+    if scaled:
+        weight = constants.add(f"{name}.weight", _scaled_weight(layer, weight.data.astype(np.float64), factor))
+    merged = replace(layer, inputs=(layer.inputs[0], weight.name, bias.name), outputs=node.outputs)
+    return merged.with_attributes(clamp=node.get("clamp"))
 
 
 def _scaled_weight(layer: Node, weight: Array, factor: Array) -> Array:
@@ -122,21 +123,22 @@ def _scaled_weight(layer: Node, weight: Array, factor: Array) -> Array:
     return result
 
 
-def depthwise_affine(node: Node, x: Value, affine: _Affine) -> tuple[list[Node], list[Constant]]:
-    """Nodes and constants that compute the map into ``node``'s output, for any rank of at least 2."""
+def _depthwise(node: Node, x: Value, affine: _Affine, constants: Constants) -> list[Node]:
+    """Nodes that compute the map into ``node``'s output, for any rank of at least 2."""
     name, shape = node.output.name, x.type.with_batch(1)
     channels = shape[1] if len(shape) > 1 else 1
     factor, offset = affine.along(channels)
-    weight = float_constant(f"{name}.weight", factor.reshape(channels, 1, 1, 1))
-    bias = float_constant(f"{name}.bias", offset)
+    constants.release(node)
+    weight = constants.add(f"{name}.weight", factor.reshape(channels, 1, 1, 1)).name
+    bias = constants.add(f"{name}.bias", offset).name
     clamp = (("clamp", node["clamp"]),) if node.get("clamp") is not None else ()
     attributes = (("dilation", (1, 1)), ("groups", channels), ("padding", (0, 0, 0, 0)), ("strides", (1, 1)), *clamp)
     if len(shape) == 4:
-        return [Node("conv2d", (x.name, weight.name, bias.name), (node.output,), attributes, node.origin)], [weight, bias]
-    image = TensorType(F32, (x.type.shape[0], channels, 1, prod(shape[2:])))
-    nodes = [
-        Node("reshape", (x.name,), (Value(f"{name}.image", image),), (("shape", image.shape),), node.origin),
-        Node("conv2d", (f"{name}.image", weight.name, bias.name), (Value(f"{name}.affine", image),), attributes, node.origin),
-        Node("reshape", (f"{name}.affine",), (node.output,), (("shape", node.output.type.shape),), node.origin),
+        return [Node("conv2d", (x.name, weight, bias), (node.output,), attributes, node.origin)]
+    type_ = TensorType(F32, (x.type.shape[0], channels, 1, prod(shape[2:])))
+    image, mapped = (Value(constants.fresh(f"{name}.{part}"), type_) for part in ("image", "affine"))
+    return [
+        Node("reshape", (x.name,), (image,), (("shape", type_.shape),), node.origin),
+        Node("conv2d", (image.name, weight, bias), (mapped,), attributes, node.origin),
+        Node("reshape", (mapped.name,), (node.output,), (("shape", node.output.type.shape),), node.origin),
     ]
-    return nodes, [weight, bias]

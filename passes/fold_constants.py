@@ -28,7 +28,7 @@ class FoldConstants:
     def __call__(self, graph: Graph) -> Graph:
         import torch
 
-        constants = dict(graph.constant)
+        constants = dict(graph.constant)  # each new one takes the name of the value that it was
         kept: list[Node] = []
         for node in graph.nodes:
             if node.inputs and all(name in constants for name in node.inputs) and node.output.name not in graph.outputs:

@@ -28,7 +28,6 @@ After:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,7 +35,8 @@ import numpy as np
 
 from qcompiler import arith
 from qcompiler.ir.dtypes import I32, IntegerType
-from qcompiler.ir.graph import Array, Constant, Graph, Node, Stage, TensorType
+from qcompiler.ir.graph import Array, Graph, Node, Stage
+from qcompiler.ir.names import Constants
 from qcompiler.passes.prove_overflow import code_range, weight_places, weight_rows
 
 LARGEST_PRE_SHIFT: Final = 24
@@ -246,11 +246,11 @@ def narrowed(
     return forms.chosen(forms.deviation.argmin(axis=0), lower, upper, other.multiplier)
 
 
-def _with_bias(sums: Node, constants: Mapping[str, Constant], name: str, offset: Array) -> tuple[Node, Constant]:
-    """``sums`` with ``offset`` added to its bias, a constant called ``name``."""
+def _with_bias(sums: Node, constants: Constants, stem: str, offset: Array) -> Node:
+    """``sums`` with ``offset`` added to its bias, a constant whose name begins with ``stem``."""
     start = constants[sums.inputs[2]].data if len(sums.inputs) == 3 else 0
-    total = (offset + start).astype(np.int32)
-    return replace(sums, inputs=(*sums.inputs[:2], name)), Constant(name, TensorType(I32, (len(total),)), total)
+    constants.release(sums, keeping=sums.inputs[:2])
+    return replace(sums, inputs=(*sums.inputs[:2], constants.add(stem, offset + start, I32).name))
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ class NarrowRequantization:
     gives: Stage = Stage.INTEGER
 
     def __call__(self, graph: Graph) -> Graph:
-        constants = dict(graph.constant)
+        constants = Constants(graph)
         nodes_by_output = graph.producer
         nodes: list[Node] = []
         for node in graph.nodes:
@@ -273,17 +273,15 @@ class NarrowRequantization:
             base = node.inputs[1].removesuffix(".multiplier")
             half = form.half
             sums = nodes_by_output[node.inputs[0]]
-            biased, bias = _with_bias(sums, constants, f"{base}.bias", half)
-            constants[bias.name] = bias
-            nodes[nodes.index(sums)] = biased
-            names = {
-                node.inputs[1]: form.multiplier,
-                f"{base}.pre_shift": form.pre_shift,
-                f"{base}.lower": form.lower + half,
-                f"{base}.upper": form.upper + half,
+            nodes[nodes.index(sums)] = _with_bias(sums, constants, f"{base}.bias", half)
+            constants.release(node)
+            parts = {
+                "multiplier": form.multiplier,
+                "pre_shift": form.pre_shift,
+                "lower": form.lower + half,
+                "upper": form.upper + half,
             }
-            for name, data in names.items():
-                constants[name] = Constant(name, TensorType(I32, (len(data),)), data.astype(np.int32))
+            names = [constants.add(f"{base}.{part}", data, I32).name for part, data in parts.items()]
             other = {"other_multiplier": form.other_multiplier} if node.op == "requantize_add" else {}
             inputs = (node.inputs[0], *names, *node.inputs[2:])
             nodes.append(replace(node, op=f"{node.op}_narrow", inputs=inputs).with_attributes(shift=form.shift, **other))

@@ -32,7 +32,8 @@ import numpy as np
 from qcompiler import arith
 from qcompiler.errors import CompileError
 from qcompiler.ir.dtypes import I16, I32, IntegerType
-from qcompiler.ir.graph import MOVES, RANKS, WEIGHTED, Array, Attribute, Constant, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.graph import MOVES, RANKS, WEIGHTED, Array, Attribute, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.names import Constants
 from qcompiler.ops.functions import function_table
 from qcompiler.ops.pooling import counted_taps
 from qcompiler.passes.activation_codes import SMALLEST_RANGE, Codes, choose_codes, wide_codes
@@ -81,11 +82,16 @@ class _Quantizer:
     output_bits: int
     codes: dict[str, Codes] = field(init=False)
     nodes: list[Node] = field(default_factory=list, init=False)
-    constants: dict[str, Constant] = field(default_factory=dict, init=False)
+    constants: Constants = field(init=False)
+    sums: dict[str, str] = field(default_factory=dict, init=False)  # the accumulators of a layer, by the layer's value
     units: dict[str, Array] = field(default_factory=dict, init=False)  # real value of 1 in a layer's accumulators, float64[O]
 
     def __post_init__(self) -> None:
         self.codes = choose_codes(self.graph, self.output_bits)
+        self.constants = Constants(self.graph)
+        for node in self.graph.nodes:
+            if node.op not in MOVES:  # theirs are indices; everything else becomes codes
+                self.constants.release(node)
 
     def run(self) -> Graph:
         fused = dict(filter(None, map(self._fused_operand, self.graph.nodes)))  # accumulator's name -> its addition
@@ -123,8 +129,9 @@ class _Quantizer:
                     raise CompileError(
                         "QUANT002", node.origin or node.output.name, f"{node.op} has no integer form", "replace the layer"
                     )
-        outputs = tuple(self._output(name) for name in self.graph.outputs)
+        leaving = {name: self._output(name) for name in dict.fromkeys(self.graph.outputs)}
         inputs = tuple(map(self._coded, self.graph.inputs))
+        outputs = tuple(leaving[name] for name in self.graph.outputs)
         integer = replace(self.graph, stage=Stage.INTEGER, inputs=inputs, outputs=outputs)
         return integer.with_nodes(self.nodes, self.constants.values())
 
@@ -132,10 +139,8 @@ class _Quantizer:
         codes = self.codes[value.name]
         return Value(value.name, TensorType(codes.dtype, value.type.shape), scale=codes.scale, zero=codes.zero)
 
-    def _constant(self, name: str, data: Array, dtype: IntegerType = I32, scale: Array | None = None) -> str:
-        data = np.ascontiguousarray(data, dtype=dtype.container)
-        self.constants[name] = Constant(name, TensorType(dtype, tuple(data.shape)), data, scale=scale)
-        return name
+    def _constant(self, stem: str, data: Array, dtype: IntegerType = I32, scale: Array | None = None) -> str:
+        return self.constants.add(stem, data, dtype, scale).name
 
     def _operand(self, node: Node, index: int, constant: bool) -> str:
         name = node.inputs[index]
@@ -183,14 +188,15 @@ class _Quantizer:
             self._constant(f"{name}.weight", found.codes, IntegerType(bits, signed=True), found.scale),
             self._constant(f"{name}.bias", found.bias),
         )
-        total = Value(f"{name}.sum", TensorType(I32, node.output.type.shape))
+        total = Value(self.constants.fresh(f"{name}.sum"), TensorType(I32, node.output.type.shape))
+        self.sums[name] = total.name
         self.nodes.append(replace(node, inputs=inputs, outputs=(total,)).with_attributes(clamp=None, bias_corrected=None))
         self.units[name] = found.scale * codes.scale
 
     def _requantize(self, node: Node) -> None:
         name, codes = node.output.name, self.codes[node.output.name]
         multiplier, shift = dyadic(self.units[name] / codes.scale)
-        inputs = (f"{name}.sum", self._constant(f"{name}.multiplier", multiplier))
+        inputs = (self.sums[name], self._constant(f"{name}.multiplier", multiplier))
         attributes = (("limits", codes.limits(node.get("clamp"))), ("shift", shift))
         self.nodes.append(Node("requantize", inputs, (self._coded(node.output),), attributes, node.origin))
 
@@ -199,7 +205,7 @@ class _Quantizer:
         (other,) = (i for i in node.inputs if i != accumulated)
         factors = np.append(self.units[accumulated], self.codes[other].scale) / codes.scale
         multiplier, shift = dyadic(factors)
-        inputs = (f"{accumulated}.sum", self._constant(f"{accumulated}.multiplier", multiplier[:-1]), other)
+        inputs = (self.sums[accumulated], self._constant(f"{accumulated}.multiplier", multiplier[:-1]), other)
         attributes = (
             ("limits", codes.limits(node.get("clamp"))),
             ("other_multiplier", int(multiplier[-1])),
@@ -298,7 +304,7 @@ class _Quantizer:
                 name = self._constant(f"{node.output.name}.{name}", data, codes.dtype, np.array([codes.scale]))
             elif self.codes[name] != codes:
                 type_ = TensorType(codes.dtype, self.graph.type_of(name).shape)
-                part = Value(f"{node.output.name}.part{index}", type_, scale=codes.scale, zero=codes.zero)
+                part = Value(self.constants.fresh(f"{node.output.name}.part{index}"), type_, scale=codes.scale, zero=codes.zero)
                 self._rescale(node, name, part, None)
                 name = part.name
             names.append(name)
@@ -320,7 +326,6 @@ class _Quantizer:
         moved = replace(node, outputs=(self._coded(node.output),))
         if node.op == "pad":
             moved = moved.with_attributes(value=None, code=self.codes[node.output.name].code(node["value"]))
-        self.constants.update((name, self.graph.constant[name]) for name in node.inputs[1:])
         self.nodes.append(moved)
 
     def _resize(self, node: Node) -> None:
@@ -361,8 +366,8 @@ class _Quantizer:
             return name
         assert value.range is not None
         wide = wide_codes(*value.range, self.output_bits)
-        leaving = Value(f"{name}.output", TensorType(wide.dtype, value.type.shape), scale=wide.scale, zero=0)
-        if all(n.output.name != leaving.name for n in self.nodes):
-            origin = self.graph.producer[name].origin if name in self.graph.producer else ""
-            self._rescale(Node("rescale", (), (leaving,), origin=origin), name, leaving, None)
+        type_ = TensorType(wide.dtype, value.type.shape)
+        leaving = Value(self.constants.fresh(f"{name}.output"), type_, scale=wide.scale, zero=0)
+        origin = self.graph.producer[name].origin if name in self.graph.producer else ""
+        self._rescale(Node("rescale", (), (leaving,), origin=origin), name, leaving, None)
         return leaving.name

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from qcompiler.ir.graph import Graph, Node, Stage, TensorType, Value, rename_inputs
+from qcompiler.ir.names import Names
 
 _ELEMENTWISE = ("clip", "function")
 _BY_CHANNEL = ("batch_norm", "prelu")
@@ -41,6 +42,7 @@ class SimplifyMoves:
 def _sunk(graph: Graph) -> Graph:
     """Every reshape that only an element-by-element operator reads moves behind it."""
     nodes: dict[str, Node] = {}
+    names = Names.of(graph)
     for node in graph.nodes:
         reshape = nodes.get(node.inputs[0]) if node.op in (*_ELEMENTWISE, *_BY_CHANNEL) else None
         if reshape is None or reshape.op != "reshape" or graph.uses(reshape.output.name) != 1:
@@ -51,7 +53,7 @@ def _sunk(graph: Graph) -> Graph:
             nodes[node.output.name] = node
             continue
         del nodes[reshape.output.name]
-        inner = Value(f"{node.output.name}.before", TensorType(node.output.type.dtype, before.shape))
+        inner = Value(names.fresh(f"{node.output.name}.before"), TensorType(node.output.type.dtype, before.shape))
         nodes[inner.name] = replace(node, inputs=(reshape.inputs[0], *node.inputs[1:]), outputs=(inner,))
         nodes[node.output.name] = replace(reshape, inputs=(inner.name,), outputs=node.outputs)
     return graph.with_nodes(nodes.values())

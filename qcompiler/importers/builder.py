@@ -23,6 +23,7 @@ import numpy as np
 from qcompiler.errors import CompileError
 from qcompiler.ir.dtypes import F32, I32
 from qcompiler.ir.graph import BATCH, Array, Attribute, Constant, Dim, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.names import Names
 from qcompiler.ops.operator import TypeRuleError
 from qcompiler.ops.table import OPERATORS
 
@@ -151,20 +152,14 @@ class GraphBuilder:
         self._producers: dict[str, Node] = {}
         self._constants: dict[int, tuple[Known, Constant]] = {}
         self._same_name: dict[str, list[Constant]] = {}
-        self._names: set[str] = set()
+        self._names = Names()
         self._origins: dict[str, int] = {}
         self._unsupported: list[str] = []
         self._fixed: list[str] = []
 
     def unique_name(self, name: str) -> str:
         """A name like ``name`` that no value or constant has."""
-        base = unique = sanitize(name)
-        count = 0
-        while unique in self._names:
-            count += 1
-            unique = f"{base}_{count}"
-        self._names.add(unique)
-        return unique
+        return self._names.fresh(sanitize(name))
 
     def unique_origin(self, path: str, operation: str) -> str:
         """``path (operation)``, numbered from the second on: a functional call has no name of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -11,6 +12,7 @@ from typing import Any, Final, Literal
 import networkx
 import numpy as np
 
+from qcompiler.errors import InternalError
 from qcompiler.ir.dtypes import F32, DType
 
 BATCH: Final = "N"
@@ -106,7 +108,7 @@ class Constant:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Constant):
             return NotImplemented
-        return (
+        return self is other or (
             (self.name, self.type, self.bits) == (other.name, other.type, other.bits)
             and self.data.tobytes() == other.data.tobytes()
             and _same(self.scale, other.scale)
@@ -159,7 +161,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A model: inputs, constants, nodes in definition order, and the names of its outputs."""
+    """A model: inputs, constants, nodes in definition order, and the names of its outputs.
+
+    InternalError where two of its values and constants have one name; passes take new names from ``ir.names``.
+    """
 
     name: str
     stage: Stage
@@ -167,6 +172,14 @@ class Graph:
     constants: tuple[Constant, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        defined = [value.name for value in self.inputs]
+        defined += [constant.name for constant in self.constants]
+        defined += [value.name for node in self.nodes for value in node.outputs]
+        if len(set(defined)) < len(defined):
+            twice = "; ".join(f"%{name} is defined twice" for name, count in Counter(defined).items() if count > 1)
+            raise InternalError(f"graph {self.name}: {twice}")
 
     @cached_property
     def values(self) -> Mapping[str, Value]:
@@ -205,9 +218,15 @@ class Graph:
     def with_nodes(
         self, nodes: Iterable[Node], constants: Iterable[Constant] | None = None, outputs: Iterable[str] | None = None
     ) -> Graph:
-        """A copy with other nodes; constants that nothing reads are dropped, the rest ordered by first use."""
+        """A copy with other nodes; constants that nothing reads are dropped, the rest ordered by first use.
+
+        InternalError where two different constants have one name.
+        """
         nodes = tuple(nodes)
-        known = {c.name: c for c in (self.constants if constants is None else constants)}
+        known: dict[str, Constant] = {}
+        for constant in self.constants if constants is None else constants:
+            if known.setdefault(constant.name, constant) != constant:
+                raise InternalError(f"graph {self.name}: two constants are called %{constant.name}")
         used = dict.fromkeys(name for node in nodes for name in node.inputs if name in known)
         return replace(
             self,

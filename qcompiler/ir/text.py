@@ -11,7 +11,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
@@ -206,6 +206,13 @@ class _Line:
     def name(self) -> str:
         return self.take("name")[1:]
 
+    def define(self, names: Iterable[str], defined: set[str]) -> None:
+        """``names`` are ``defined`` here, and nowhere before."""
+        for name in names:
+            if name in defined:
+                raise self.error(f"%{name} is defined twice")
+            defined.add(name)
+
     def scalar(self) -> int | float | str:
         if self.next < len(self.tokens) and self.tokens[self.next][0] == "string":
             return str(json.loads(self.take("string")))
@@ -288,12 +295,15 @@ def parse_graph(text: str, store: ConstantStore | None = None) -> Graph:
     constants: list[Constant] = []
     nodes: list[Node] = []
     outputs: tuple[str, ...] = ()
+    defined: set[str] = set()
     for number, code, origin in _logical_lines(text):
         line = _Line(code, number)
         if header is None:
             header = _header(line)
+            line.define([value.name for value in header[2]], defined)
         elif line.accept("const"):
             constants.append(_parse_constant(line, store))
+            line.define([constants[-1].name], defined)
         elif line.accept("return"):
             outputs = (line.name(),)
             while line.accept(","):
@@ -302,6 +312,7 @@ def parse_graph(text: str, store: ConstantStore | None = None) -> Graph:
             pass
         else:
             nodes.append(_parse_node(line, origin))
+            line.define([value.name for value in nodes[-1].outputs], defined)
         line.end()
     if header is None:
         raise ValueError("the dump is empty")

@@ -33,20 +33,14 @@ def verify(graph: Graph, operators: Mapping[str, TypeRules]) -> None:
 
 
 def _structure(graph: Graph) -> list[str]:
+    """That names are unique, the graph itself makes sure of."""
     problems: list[str] = []
-    defined: set[str] = set()
-    for name in [v.name for v in graph.inputs] + [c.name for c in graph.constants]:
-        if name in defined:
-            problems.append(f"%{name} is defined twice")
-        defined.add(name)
+    defined = {v.name for v in graph.inputs} | {c.name for c in graph.constants}
     for node in graph.nodes:
         problems += [
             f"%{node.outputs[0].name} reads %{i}, which is not defined before it" for i in node.inputs if i not in defined
         ]
-        for value in node.outputs:
-            if value.name in defined:
-                problems.append(f"%{value.name} is defined twice")
-            defined.add(value.name)
+        defined.update(value.name for value in node.outputs)
     problems += [f"the output %{name} is not defined" for name in graph.outputs if name not in defined]
     if not graph.outputs:
         problems.append("the graph has no output")

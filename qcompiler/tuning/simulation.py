@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from qcompiler.interpret import last_reads
-from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Value, float_constant
+from qcompiler.ir.graph import WEIGHTED, Array, Constant, Graph, Node, Value
+from qcompiler.ir.names import Constants
 from qcompiler.ops.table import OPERATORS
 from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.activation_codes import WIDE_BITS, Codes, affine_codes, choose_codes
@@ -131,7 +132,8 @@ class SimulatedGraph(torch.nn.Module):
             bias = graph.constant[node.inputs[2]].data if len(node.inputs) == 3 else np.zeros(channels, dtype=np.float32)
             self.bias_of[node.output.name] = len(self.biases)
             self.biases.append(torch.nn.Parameter(torch.from_numpy(bias.copy())))
-        self.fixed = {c.name: torch.from_numpy(c.data.copy()) for c in graph.constants if c.name not in self.weight_of}
+        others = {name for node in graph.nodes if node.output.name not in self.bias_of for name in node.inputs}
+        self.fixed = {c.name: torch.from_numpy(c.data.copy()) for c in graph.constants if c.name in others}
         self.last = last_reads(graph)
         self.position = {node.output.name: index for index, node in enumerate(graph.nodes)}
 
@@ -192,16 +194,20 @@ class SimulatedGraph(torch.nn.Module):
     def to_graph(self) -> Graph:
         """The allocated graph with what the parameters are now: weights on their codes' grid, biases, ranges."""
         graph = self.graph
-        constants = dict(graph.constant)
-        for name, index in self.weight_of.items():
+        constants = Constants(graph)
+        for node in graph.nodes:
+            if node.output.name in self.bias_of:
+                constants.release(node)
+        weights: dict[str, str] = {}
+        for name, index in self.weight_of.items():  # under their old names, but where something else reads what they were
             data, scale = self.weight_quantizers()[index].rounded()
-            constants[name] = replace(constants[name], data=data, scale=scale)
+            weights[name] = constants.add(name, data, scale=scale, bits=graph.constant[name].bits).name
         nodes = []
         for node in graph.nodes:
             if node.output.name in self.bias_of:
-                bias = float_constant(f"{node.output.name}.bias", self.bias(node).detach().numpy())
-                constants[bias.name] = bias
-                node = replace(node, inputs=(*node.inputs[:2], bias.name)).with_attributes(bias_corrected=1)
+                bias = constants.add(f"{node.output.name}.bias", self.bias(node).detach().numpy())
+                inputs = (node.inputs[0], weights[node.inputs[1]], bias.name)
+                node = replace(node, inputs=inputs).with_attributes(bias_corrected=1)
             nodes.append(replace(node, outputs=tuple(map(self._with_range, node.outputs))))
         changed = graph.with_nodes(nodes, constants.values())
         return replace(changed, inputs=tuple(map(self._with_range, graph.inputs)))
