@@ -180,7 +180,7 @@ def _three_dimensional(b: _Builder) -> None:
         channels = b.emit("take", [channels, b.constant("order", order, I32)], "grouped", axis=1)
     flat = weight.transpose(0, 2, 1, 3, 4).reshape(len(weight), taps * per_group, *weight.shape[3:])
     attributes: dict[str, Attribute | None] = {"strides": tuple(strides), "dilation": tuple(dilation), "groups": groups}
-    operands = [channels, *b.weights(flat)]
+    operands: list[Value | Constant] = [channels, *b.weights(flat)]
     b.emit("conv2d", operands, "sums", padding=(top, left, bottom, right), clamp=node.get("clamp"), **attributes)
     b.finish()
 
@@ -194,7 +194,11 @@ def _linear(b: _Builder) -> None:
     image = b.reshape(last, "image", sizes[-1], 1, rest)
     bias = node.inputs[2:]
     b.constants.release(node, keeping=bias)
-    operands = [image, b.constant("weight", weight[:, :, None, None]), *(b.constants[name] for name in bias)]
+    operands: list[Value | Constant] = [
+        image,
+        b.constant("weight", weight[:, :, None, None]),
+        *(b.constants[name] for name in bias),
+    ]
     plain: dict[str, Attribute | None] = {"strides": (1, 1), "dilation": (1, 1), "groups": 1, "padding": (0, 0, 0, 0)}
     sums = b.emit("conv2d", operands, "sums", clamp=node.get("clamp"), **plain)
     back = b.reshape(sums, "channels", len(weight), *sizes[:-1])
