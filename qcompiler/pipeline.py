@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from qcompiler.bits import Bits
 from qcompiler.calibrate import Calibrate, FirstSamples
+from qcompiler.check_float import check_float, some_inputs
 from qcompiler.ir.graph import Graph, Stage
 from qcompiler.observers.choice import ObserverWish
 from qcompiler.passes.absorb_affine import AbsorbAffine
@@ -91,15 +92,27 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
 
 def to_calibrated(graph: Graph, settings: Settings, after: Callable[[str, Graph], None] | None = None) -> Graph:
     """The calibrated graph of a float graph; graphs that have ranges stay as they are."""
-    return run_passes(graph, _remaining(graph, settings, Stage.CALIBRATED), after)
+    return _run(graph, settings, Stage.CALIBRATED, after)
 
 
 def to_integer(graph: Graph, settings: Settings, after: Callable[[str, Graph], None] | None = None) -> Graph:
     """The integer graph of a graph of any stage, as it ships."""
-    return run_passes(graph, _remaining(graph, settings), after)
+    return _run(graph, settings, None, after)
 
 
-def _remaining(graph: Graph, settings: Settings, end: Stage | None = None) -> list[Pass]:
+def _run(graph: Graph, settings: Settings, end: Stage | None, after: Callable[[str, Graph], None] | None) -> Graph:
+    """Run the passes up to the one that reaches ``end``; what the float passes give is compared with ``graph``."""
+    settings = replace(settings, calibration=Restartable.of(settings.calibration))
+    steps = _remaining(graph, settings, end)
+    count = sum(step.gives is Stage.FLOAT for step in steps)
+    result = run_passes(graph, steps[:count], after)
+    if count:
+        inputs = some_inputs(graph, settings.calibration, settings.samples, settings.ranges)
+        check_float(graph, result, steps[:count], inputs)
+    return run_passes(result, steps[count:], after)
+
+
+def _remaining(graph: Graph, settings: Settings, end: Stage | None) -> list[Pass]:
     """The passes from the stage of ``graph`` on, up to the one that reaches ``end``."""
     begin, stop = STAGES.index(graph.stage), len(STAGES) if end is None else STAGES.index(end)
     return [step for step in passes(settings) if begin <= STAGES.index(step.requires) < stop]
