@@ -15,6 +15,7 @@ from qcompiler.ir.graph import Graph, Stage
 from qcompiler.ir.text import MemoryStore, parse_graph, print_graph
 from qcompiler.ir.verify import verify
 from qcompiler.ops.table import OPERATORS
+from tests.float_stage import check_float_stage
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -37,7 +38,7 @@ def check_graph(
     batches: Sequence[int] = (1, 3),
     draw: Draw = normal_numbers,
 ) -> None:
-    """``graph`` is well formed, its dump parses back, and it gives what ``expected`` gives."""
+    """``graph`` is well formed, its dump parses back, and it gives what ``expected`` gives, also after the float passes."""
     assert graph.stage is Stage.FLOAT
     verify(graph, OPERATORS)
     store = MemoryStore()
@@ -49,6 +50,7 @@ def check_graph(
         for mine, theirs in zip(ours, expected(arrays), strict=True):
             assert tuple(mine.shape) == theirs.shape
             np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-4, atol=1e-4)
+    check_float_stage(graph, [x.astype(np.float32) for x in arrays])
 
 
 def problem_of(model: object, example_inputs: object = None) -> str:

@@ -67,3 +67,21 @@ def test_learned_scales_are_the_integer_graphs() -> None:
             value = integer.values[name]
             assert value.scale == pytest.approx(float(quantizer.scale.detach()), rel=1e-6)
             assert value.zero == quantizer.zero
+
+
+def test_weights_that_are_also_a_table_keep_their_numbers_there() -> None:
+    """Tied embeddings: what rounds the layer's weights leaves the table alone."""
+    graph = parse_graph("""graph @g stage=allocated (%i: f32[N,3] range=(0x0p+0, 0x1p+1) bits=8) {
+      const %w: f32[3,2] bits=4 = [0x1p+0, 0x1.2345p-1, 0x1.8p-2, 0x1.77p+0, -0x1.1p+0, 0x1.3p-3]
+      %e: f32[N,3,2] range=(-0x1p+1, 0x1p+1) bits=8 = embedding(%i, %w)
+      %s: f32[N,2] range=(-0x1p+2, 0x1p+2) bits=8 = sum(%e, axes=(1,), keepdims=0)
+      %y: f32[N,3] range=(-0x1p+3, 0x1p+3) bits=8 = linear(%s, %w)
+      return %y
+    }""")
+    simulated = SimulatedGraph(graph)
+    assert simulated(torch.tensor([[0.0, 1.0, 2.0]])).shape == (1, 3)
+    written = simulated.to_graph()
+    embedding, layer = written.producer["e"], written.producer["y"]
+    assert written.constant[embedding.inputs[1]] == graph.constant["w"]
+    assert written.constant[layer.inputs[1]].scale is not None
+    assert not np.array_equal(written.constant[layer.inputs[1]].data, graph.constant["w"].data)
