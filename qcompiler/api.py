@@ -335,7 +335,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
         notes += size_notes(options.budget, sizes["packed_code_bytes"], sizes["weight_code_bytes"])
     samples.fill(integer, settings.calibration)
     measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
-    errors = layer_errors(calibrated[-1], integer, measured) if calibrated and measured else {}
+    errors = layer_errors(graph, calibrated[-1], integer, measured) if calibrated and measured else {}
     unverified = refusal(target) if options.verify else "verify is off"
     verified = ""
     if unverified is None:

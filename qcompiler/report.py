@@ -99,13 +99,19 @@ def _shown(key: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "\n  ".join(value) if isinstance(value, list) else str(value)
 
 
-def layer_errors(float_graph: Graph, integer_graph: Graph, samples: Sequence[Array]) -> dict[str, float]:
-    """SQNR in dB of every value that both graphs compute, over ``samples`` (float32, one array per input)."""
+def layer_errors(imported: Graph, float_graph: Graph, integer_graph: Graph, samples: Sequence[Array]) -> dict[str, float]:
+    """SQNR in dB of every value that both ``float_graph`` and the integer graph compute, over ``samples``.
+
+    The network's outputs are compared with those of the graph as it was ``imported``. ``samples``: float32, one array per input.
+    """
     import torch
 
     expected: dict[str, Array] = {}
+    inputs = [torch.from_numpy(x) for x in samples]
     with torch.no_grad():
-        run_float(float_graph, [torch.from_numpy(x) for x in samples], lambda v, x: expected.update({v.name: x.numpy()}))
+        outputs = [x.numpy() for x in run_float(imported, inputs)]
+        run_float(float_graph, inputs, lambda v, x: expected.update({v.name: x.numpy()}))
+    expected.update(zip(integer_graph.outputs, outputs, strict=True))
     codes = [quantize_input(v, x) for v, x in zip(integer_graph.inputs, samples, strict=True)]
     found: dict[str, float] = {}
 
