@@ -46,19 +46,29 @@ def some_inputs(
     first.fill(graph, data)
     if first.inputs:
         return first.first(SAMPLES)
-    random = np.random.default_rng(seed)
-    inputs = []
+    random, rows, inputs = np.random.default_rng(seed), _table_rows(graph), []
     for value in graph.inputs:
         shape = value.type.with_batch(SAMPLES)
-        rows = [len(graph.constant[n.inputs[1]].data) for n in graph.consumers[value.name] if n.op == "embedding"]
-        if rows:
-            x = random.integers(0, min(rows), shape).astype(np.float64)
+        if value.name in rows:
+            x = random.integers(0, rows[value.name], shape).astype(np.float64)
         elif value.name in ranges:
             x = random.uniform(*ranges[value.name], shape)
         else:
             x = random.standard_normal(shape)
         inputs.append(x.astype(np.float32))
     return inputs
+
+
+def _table_rows(graph: Graph) -> dict[str, int]:
+    """Of every value that is an index, how many rows the table has."""
+    rows: dict[str, int] = {}
+    for node in reversed(graph.nodes):
+        if node.op == "embedding":
+            found = graph.type_of(node.inputs[1]).with_batch(1)[0]
+            rows[node.inputs[0]] = min(found, rows.get(node.inputs[0], found))
+        elif node.op in MOVES and node.output.name in rows:
+            rows.setdefault(node.inputs[0], rows[node.output.name])
+    return rows
 
 
 def check_float(
@@ -129,11 +139,7 @@ def _noisy_outputs(graph: Graph, inputs: Sequence[torch.Tensor], draw: int) -> l
     import torch
 
     generator = torch.Generator().manual_seed(draw)
-    indices = {node.inputs[0] for node in graph.nodes if node.op == "embedding"}
-    for node in reversed(graph.nodes):
-        if node.op in MOVES and node.output.name in indices:
-            indices.add(node.inputs[0])
-    exact = indices.union(node.output.name for node in graph.nodes if node.op in (*MOVES, *RANKS))
+    exact = {*_table_rows(graph), *(node.output.name for node in graph.nodes if node.op in (*MOVES, *RANKS))}
 
     def disturb(value: Value, tensor: torch.Tensor) -> None:
         if value.name not in exact and tensor.is_floating_point() and 0 not in tensor.stride():

@@ -96,9 +96,10 @@ def test_wrong_ranks_are_seen_through_the_indices() -> None:
 
 
 def test_random_inputs_are_rows_of_tables_and_within_known_ranges() -> None:
-    graph = parse_graph("""graph @g stage=float (%i: f32[N,64], %a: f32[N,64], %b: f32[N,64]) {
+    graph = parse_graph("""graph @g stage=float (%i: f32[N,8,8], %a: f32[N,64], %b: f32[N,64]) {
       const %t: f32[3,1] = [0x1p+0, 0x1p+1, 0x1p+2]
-      %e: f32[N,64,1] = embedding(%i, %t)
+      %f: f32[N,64] = reshape(%i, shape=("N", 64))
+      %e: f32[N,64,1] = embedding(%f, %t)
       %r: f32[N,64] = reshape(%e, shape=("N", 64))
       %s: f32[N,64] = add(%r, %a)
       %y: f32[N,64] = add(%s, %b)
