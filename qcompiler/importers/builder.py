@@ -1,37 +1,36 @@
 """Collects the inputs, constants and nodes of a graph while a model is walked, and everything that stands in its way.
 
-An unsupported operator does not end the walk: its result is :data:`UNKNOWN`, what depends on it is unknown as well, and
-:meth:`GraphBuilder.finish` reports all of them at once.
+An unsupported operator does not end the walk: a value of the shape that its result has stands in for it, so that what reads it
+is looked at as well, and :meth:`GraphBuilder.finish` reports all that is in the way at once. Where the shape is not known the
+result is :data:`UNKNOWN`, and so is what depends on it.
 
 Codes of this module:
-    IMPORT001: operators that are not supported, all of the model's, each with the user's layer name and the reason.
-    IMPORT005: layers that tie the model to one batch size, or outputs that do not have the batch in front.
     IMPORT009: an input without elements, or larger than anything that is compiled.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import Final, Literal
+from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from qcompiler.errors import CompileError
+from qcompiler.importers.constant_data import owned_data
+from qcompiler.importers.rejections import Rejections
 from qcompiler.ir.dtypes import F32, I32
 from qcompiler.ir.graph import BATCH, Array, Attribute, Constant, Dim, Graph, Node, Stage, TensorType, Value
 from qcompiler.ir.names import Names
 from qcompiler.ops.operator import TypeRuleError
 from qcompiler.ops.table import OPERATORS
 
-SUPPORTED: Final = (
-    "convolutions (1-d to 3-d, transposed), linear, matmul, embedding, batch_norm, activations and other functions, "
-    "add, sub, mul, min, max, pooling, sums, means and extremes over axes, argmax, topk, concat, split, slice, gather, pad, "
-    "transpose, reshape, depth-to-space, nearest and linear resizing, local response norm, dropout, and a softmax at the end"
-)
+LAST_STEP: Final = "supported only as the model's last step, or before argmax or topk over the same axis, not the batch"
+"""Of a softmax."""
 
 LARGEST: Final = 1 << 26
 """Elements of one sample of a tensor: 256 MiB as floats. More is a mistake of the model, and no reason to ask for the memory."""
@@ -52,10 +51,18 @@ class Repeated(Known):
 
 
 class Unknown:
-    """The result of an operator that is not supported."""
+    """The result of an operator that is not supported, of a shape that is not known."""
 
 
 UNKNOWN: Final = Unknown()
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A result that an operator does not give; ``layer`` is rejected, for the reason ``why``, if anything reads it."""
+
+    layer: Layer
+    why: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,10 @@ class Merged:
 
 class UnsupportedError(Exception):
     """This use of an operator has no counterpart; the message says why."""
+
+
+class OriginError(UnsupportedError):
+    """This use has no counterpart because of how an operand was computed; behind a value that stands in nobody can tell."""
 
 
 class FixedBatchError(Exception):
@@ -102,12 +113,12 @@ class FinalActivation:
 
 @dataclass(frozen=True)
 class Ending:
-    """The operand of a softmax that only the model's outputs read."""
+    """A softmax by its operand: it may end the model, or stand before what only asks for the order of the elements."""
 
     value: Value
     function: Literal["softmax", "log_softmax"]
     axis: int
-    origin: str
+    layer: Layer
 
 
 @dataclass(frozen=True)
@@ -150,12 +161,15 @@ class GraphBuilder:
         self._inputs: list[Value] = []
         self._nodes: list[Node] = []
         self._producers: dict[str, Node] = {}
-        self._constants: dict[int, tuple[Known, Constant]] = {}
+        self._constants: dict[str, Constant] = {}
+        self._constant_of: WeakKeyDictionary[Known, Constant] = WeakKeyDictionary()
         self._same_name: dict[str, list[Constant]] = {}
         self._names = Names()
         self._origins: dict[str, int] = {}
-        self._unsupported: list[str] = []
-        self._fixed: list[str] = []
+        self._rejections = Rejections(name)
+        self._stand_ins: dict[str, Value] = {}
+        self._uncertain: set[str] = set()  # values that stand in, and what is computed from them
+        self._refused_readers: dict[str, Missing] = {}
 
     def unique_name(self, name: str) -> str:
         """A name like ``name`` that no value or constant has."""
@@ -189,24 +203,27 @@ class GraphBuilder:
         """The input or computed value of this name."""
         if name in self._producers:
             return self._producers[name].output
+        if name in self._stand_ins:
+            return self._stand_ins[name]
         return next(value for value in self._inputs if value.name == name)
 
     def constant(self, known: Known) -> Constant:
-        """The constant for ``known``, the same one for equal data of the same name; the data is copied."""
-        if id(known) not in self._constants:
+        """The constant for ``known``, the same one for equal data of the same name; data that others may write to is copied."""
+        if known not in self._constant_of:
             dtype = I32 if known.index else F32
-            data = np.array(known.data, dtype=dtype.container, order="C")
+            data = owned_data(known.data, np.dtype(dtype.container))
             same = self._same_name.setdefault(known.name, [])
             constant = next((c for c in same if c.type == TensorType(dtype, data.shape) and np.array_equal(c.data, data)), None)
             if constant is None:
                 constant = Constant(self.unique_name(known.name), TensorType(dtype, data.shape), data)
                 same.append(constant)
-            self._constants[id(known)] = (known, constant)
-        return self._constants[id(known)][1]
+                self._constants[constant.name] = constant
+            self._constant_of[known] = constant
+        return self._constant_of[known]
 
     def find_constant(self, name: str) -> Constant | None:
         """The constant of this name, if there is one."""
-        return next((constant for _, constant in self._constants.values() if constant.name == name), None)
+        return self._constants.get(name)
 
     def node(
         self, op: str, inputs: Sequence[Value | Known], attributes: Mapping[str, Attribute], origin: str, name: str
@@ -227,39 +244,65 @@ class GraphBuilder:
         value = Value(self.unique_name(name), result)
         node = self._producers[value.name] = replace(draft, outputs=(value,))
         self._nodes.append(node)
+        if not self._uncertain.isdisjoint(node.inputs):
+            self._uncertain.add(value.name)
         return value
 
     def reject(self, where: str, operator: str, why: str = "not supported") -> Unknown:
         """Remember an unsupported operator."""
-        self._unsupported.append(f"{where} ({operator}): {why}")
+        self._rejections.add(where, operator, why)
         return UNKNOWN
 
     def reject_batch(self, where: str, operator: str, why: str) -> Unknown:
         """Remember a layer that works for one batch size only."""
-        self._fixed.append(f"{where} ({operator}): {why}")
+        self._rejections.add_batch(where, operator, why)
         return UNKNOWN
+
+    def refuse(
+        self, problem: UnsupportedError | FixedBatchError, where: str, operator: str, inputs: Iterable[object] = ()
+    ) -> Unknown:
+        """Remember what an emitter raised for ``inputs``."""
+        if isinstance(problem, FixedBatchError):
+            return self.reject_batch(where, operator, str(problem))
+        if isinstance(problem, OriginError) and any(isinstance(x, Value) and x.name in self._uncertain for x in inputs):
+            return UNKNOWN
+        return self.reject(where, operator, str(problem))
+
+    def refuse_readers(self, value: Value, layer: Layer, why: str) -> None:
+        """Reject ``layer`` if anything still reads its ``value`` when the model is walked."""
+        self._refused_readers[value.name] = Missing(layer, why)
+
+    def read(self, x: Any) -> Any:
+        """``x`` for an operator that needs its numbers: a result that its layer does not give rejects the layer."""
+        if isinstance(x, Missing):
+            return self.reject(x.layer.where, x.layer.operator, x.why)
+        if isinstance(x, Ending):
+            self.reject(x.layer.where, x.layer.operator, LAST_STEP)
+            return self.stand_in(x.value.type.shape)
+        return x
+
+    def stand_in(self, shape: Sequence[Dim | str | None]) -> Value | Unknown:
+        """A float32 value that nothing computes, of a shape with the batch in front; UNKNOWN where it is no such shape."""
+        sizes = [d for d in shape if isinstance(d, int)]
+        if not shape or shape[0] != BATCH or len(sizes) != len(shape) - 1 or not 0 < prod(sizes) <= LARGEST:
+            return UNKNOWN
+        value = Value(self.unique_name("unknown"), TensorType(F32, (BATCH, *sizes)))
+        self._stand_ins[value.name] = value
+        self._uncertain.add(value.name)
+        return value
 
     def check(self) -> None:
         """Raise IMPORT001 or IMPORT005 if anything was rejected."""
-        if self._unsupported:
-            lines = list(dict.fromkeys(self._unsupported))
-            count = "1 operator is" if len(lines) == 1 else f"{len(lines)} operators are"
-            raise CompileError(
-                "IMPORT001",
-                self.name,
-                "\n".join((f"{count} not supported:", *lines)),
-                f"replace them, or cut the model before them; supported are {SUPPORTED}",
-            )
-        if self._fixed:
-            raise CompileError(
-                "IMPORT005",
-                self.name,
-                "\n".join(("the batch cannot be made symbolic:", *dict.fromkeys(self._fixed))),
-                "keep the batch as the first dimension and write it as -1 or x.size(0) in reshapes",
-            )
+        self._rejections.check()
 
-    def finish(self, results: Sequence[Value | Known | Unknown | Ending | Merged]) -> ImportedModel:
+    def finish(self, results: Sequence[Value | Known | Unknown | Missing | Ending | Merged]) -> ImportedModel:
         """The graph that returns ``results``, without what they do not need; IMPORT001 or IMPORT005 as found on the way."""
+        results = [self.read(x) if isinstance(x, Missing) else x for x in results]
+        read = {name for node in self._nodes for name in node.inputs}
+        read.update(x.name for x in results if isinstance(x, Value))
+        for name, missing in self._refused_readers.items():
+            if name in read:
+                self.read(missing)
         self.check()
         if not results:
             raise CompileError("IMPORT007", self.name, "the model has no outputs", "let it return at least one tensor")
@@ -267,9 +310,10 @@ class GraphBuilder:
         endings: list[FinalActivation] = []
         for index, result in enumerate(results):
             if isinstance(result, Ending):
-                endings.append(FinalActivation(index, result.function, result.axis, result.origin))
+                origin = result.layer.origin
+                endings.append(FinalActivation(index, result.function, result.axis, origin))
                 self.notes.append(
-                    f"the {result.function} {result.origin} at the end is not compiled: output {index} has its operand, "
+                    f"the {result.function} {origin} at the end is not compiled: output {index} has its operand, "
                     "with the same argmax"
                 )
                 result = result.value
@@ -283,7 +327,7 @@ class GraphBuilder:
             if result.name in outputs or result in self._inputs:
                 result = self.node("identity", [result], {}, "", f"output{index}")
             outputs.append(result.name)
-        constants = tuple({constant.name: constant for _, constant in self._constants.values()}.values())
+        constants = tuple(self._constants.values())
         graph = Graph(sanitize(self.name), Stage.FLOAT, tuple(self._inputs), constants, (), tuple(outputs))
         graph = graph.with_nodes(self._live(outputs))
         ranges = {name: limits for name, limits in self.ranges.items() if name in graph.values}
@@ -305,7 +349,7 @@ class Layer:
     """The place of one operator of the user's model.
 
     ``where`` is the layer's path and ``operator`` the framework's name for what it does; ``call`` names a functional call
-    inside the layer, which has no name of its own; ``final``: only the model's outputs read the result.
+    inside the layer, which has no name of its own.
     """
 
     builder: GraphBuilder
@@ -313,7 +357,6 @@ class Layer:
     operator: str
     name: str
     call: str = ""
-    final: bool = False
 
     @cached_property
     def origin(self) -> str:

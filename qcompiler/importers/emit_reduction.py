@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
-from qcompiler.importers.builder import FixedBatchError, Known, Layer, Merged, UnsupportedError, dims
+from qcompiler.importers.builder import (
+    LAST_STEP,
+    Ending,
+    FixedBatchError,
+    Known,
+    Layer,
+    Merged,
+    Missing,
+    UnsupportedError,
+    dims,
+)
 from qcompiler.importers.emit_elementwise import binary, function
 from qcompiler.importers.emit_movement import permuted, reshaped
 from qcompiler.importers.operands import axis_of, inner_axis, value
 from qcompiler.ir.graph import Value
+
+GROWING: Final = ("atan(x)", "exp(x)", "sigmoid(x)", "softplus(x)", "tanh(x)")
+"""Functions that grow everywhere: they do not change which element is the largest."""
 
 _DOES = {"mean": "averages", "sum": "sums", "amax": "takes the maximum", "amin": "takes the minimum"}
 
@@ -38,23 +52,43 @@ def norm(layer: Layer, x: object, order: float, axes: Sequence[int] | None, keep
     return reduce(layer, "sum" if order == 1 else "amax", function(layer, x, "abs(x)", ".abs"), axes, keepdims)
 
 
+def _in_order(layer: Layer, x: object, axis: int) -> Value:
+    """A tensor whose elements have the order of those of ``x`` along ``axis``: what is before functions that only grow."""
+    y = x.value if isinstance(x, Ending) and axis_of(x.value, axis) == x.axis else value(layer.builder.read(x))
+    while (node := layer.builder.producer(y)) is not None and (node.op == "identity" or node.get("expression") in GROWING):
+        y = layer.builder.value(node.inputs[0])
+    return y
+
+
 def argmax(layer: Layer, x: object, axis: int | None, keepdims: bool, largest: bool, last: bool = False) -> Value:
     """The index of the largest or smallest element; ties go to the first or the last one."""
-    x = value(x)
     if axis is None:
-        raise FixedBatchError(f"it ranks over the batch of {x.type}")
+        raise FixedBatchError(f"it ranks over the batch of {value(layer.builder.read(x)).type}")
+    x = _in_order(layer, x, axis)
     axis = inner_axis(x, axis, "ranks over")
     y = layer.emit("argmax", [x], axis=axis, keepdims=int(keepdims), largest=int(largest), last=int(last))
     layer.builder.index_values.add(y.name)
     return y
 
 
-def topk(layer: Layer, x: object, k: int, axis: int, largest: bool, names: tuple[str, str]) -> tuple[Value, Value]:
+def extreme_of_axis(layer: Layer, x: object, axis: int, keepdims: bool, largest: bool) -> tuple[Value | Missing, Value]:
+    """The largest or smallest elements along an axis, and their indices."""
+    if isinstance(x, Ending):
+        values: Value | Missing = Missing(x.layer, LAST_STEP)
+    else:
+        values = reduce(layer, "amax" if largest else "amin", x, [axis], keepdims)
+    return values, argmax(layer, x, axis, keepdims, largest)
+
+
+def topk(layer: Layer, x: object, k: int, axis: int, largest: bool, names: tuple[str, str]) -> tuple[Value | Missing, Value]:
     """The k largest or smallest elements, sorted, and their indices, each with a name of its own."""
-    x = value(x)
-    axis = inner_axis(x, axis, "ranks over")
-    values = replace(layer, name=names[0]).emit("topk_values", [x], axis=axis, k=k, largest=int(largest))
-    indices = replace(layer, name=names[1]).emit("topk_indices", [x], axis=axis, k=k, largest=int(largest))
+    ranked = _in_order(layer, x, axis)
+    axis = inner_axis(ranked, axis, "ranks over")
+    if isinstance(x, Ending):
+        values: Value | Missing = Missing(x.layer, LAST_STEP)
+    else:
+        values = replace(layer, name=names[0]).emit("topk_values", [value(x)], axis=axis, k=k, largest=int(largest))
+    indices = replace(layer, name=names[1]).emit("topk_indices", [ranked], axis=axis, k=k, largest=int(largest))
     layer.builder.index_values.add(indices.name)
     return values, indices
 

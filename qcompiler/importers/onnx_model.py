@@ -1,7 +1,7 @@
 """ONNX files and ``ModelProto``s to a float graph. The operators stand in ``onnx_operators``.
 
 Codes of this module:
-    IMPORT002: no such file, not an ONNX model, one that the ONNX checker rejects, or that onnx cannot convert to a newer version.
+    IMPORT002: no such file, not an ONNX model, data that cannot be read, or a model that does not follow ONNX's rules.
     IMPORT003: an example input that does not fit the model's input.
     IMPORT005: an input without a batch in front, or inputs with different batches.
     IMPORT006: a dimension other than the batch is not known.
@@ -10,7 +10,7 @@ Codes of this module:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,13 +27,17 @@ from qcompiler.importers.builder import (
     Known,
     Layer,
     Merged,
+    Missing,
     Repeated,
     Unknown,
     UnsupportedError,
 )
 from qcompiler.importers.emit_where import Condition
 from qcompiler.importers.onnx_call import Call, element_type
+from qcompiler.importers.onnx_check import checked_model, first_line, operator_set
+from qcompiler.importers.onnx_external import ExternalData, is_external
 from qcompiler.importers.onnx_folding import check_folded
+from qcompiler.importers.onnx_inference import float_shape, inferred_types
 from qcompiler.importers.onnx_operators import OPERATORS, REASONS
 from qcompiler.importers.onnx_quantized import Quantized, fold_dequantize, on_codes
 from qcompiler.importers.onnx_sizes import SIZE_OPERATORS, Sizes
@@ -42,15 +46,10 @@ from qcompiler.ir.graph import Array, Value
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-OLDEST_OPSET = 6
-"""Older models are converted to this operator set by onnx's version converter."""
-
 _NOT_CONSTANT = (Value, Unknown, Sizes, Ending, Merged, Repeated, Quantized, Condition)
 _READ_INDICES = ("Cast", "Gather", "Identity")
-
-
-PASSES_ON: Final = ("Identity", "Cast", "Dropout")
-"""Operators that a final softmax may stand before."""
+_RANKINGS: Final = ("ArgMax", "ArgMin", "TopK")
+"""Operators that read the order of elements, which a softmax does not change."""
 
 
 def import_path(path: str | Path, examples: Sequence[Sequence[int]] = ()) -> ImportedModel:
@@ -63,115 +62,85 @@ def import_path(path: str | Path, examples: Sequence[Sequence[int]] = ()) -> Imp
     if not path.is_file():
         raise CompileError("IMPORT002", str(path), "there is no such file", remedy)
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except DecodeError:
         raise CompileError("IMPORT002", str(path), "the file is not an ONNX model", remedy) from None
-    except Exception as problem:  # whatever the checks of its paths and sizes raise
-        text = f"its external data cannot be read: {_first_line(problem)}"
+    external = ExternalData(path.parent)
+    try:
+        external.check(model.graph)
+    except Exception as problem:  # whatever onnx's checks of its paths and sizes raise
+        text = f"its external data cannot be read: {first_line(problem)}"
         raise CompileError("IMPORT002", str(path), text, remedy) from problem
-    return import_proto(model, path.stem, examples)
+    return _OnnxGraph(checked_model(model, path.stem, path), path.stem, examples, external).convert()
 
 
 def import_proto(model: ModelProto, name: str | None = None, examples: Sequence[Sequence[int]] = ()) -> ImportedModel:
     """Import a model in memory. ``examples``: shapes of example inputs, for sizes that the model leaves open."""
     name = name or model.graph.name or "model"
-    model = _checked(model, name)
-    return _OnnxGraph(model, name, examples).convert()
-
-
-def _first_line(problem: Exception) -> str:
-    return next((line.strip() for line in str(problem).splitlines() if line.strip()), type(problem).__name__)
-
-
-def _checked(model: ModelProto, name: str) -> ModelProto:
-    """The model with its local functions inlined; IMPORT002 unless it is a valid one of a supported version."""
-    import onnx
-    from onnx import inliner
-
-    remedy = "check the file with onnx.checker.check_model, or export the model again"
-    if not model.graph.node:
-        raise CompileError("IMPORT002", name, "the file is not an ONNX model: it has no graph with nodes", remedy)
-    if any(onnx.external_data_helper.uses_external_data(t) for t in _tensors(model.graph)):
-        remedy = "pass the path of the file, or call onnx.load_external_data_for_model"
-        raise CompileError("IMPORT002", name, "the weights of this ModelProto lie in files that it does not name fully", remedy)
-    try:
-        onnx.checker.check_model(model)
-    except Exception as problem:  # the checker raises whatever its C++ code does
-        raise CompileError("IMPORT002", name, f"the ONNX checker rejects the model: {_first_line(problem)}", remedy) from problem
-    model = _converted(model, name)
-    if not model.functions:
-        return model
-    try:
-        return inliner.inline_local_functions(model)
-    except Exception as problem:  # as above
-        raise CompileError(
-            "IMPORT002", name, f"the model's own functions cannot be inlined: {_first_line(problem)}", remedy
-        ) from problem
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Every tensor of a graph and of the graphs in it."""
-    yield from graph.initializer
-    for attribute in (a for node in graph.node for a in node.attribute):
-        yield from [attribute.t, *attribute.tensors]
-        for inner in [attribute.g, *attribute.graphs]:
-            yield from _tensors(inner)
-
-
-def _array(tensor: TensorProto, name: str) -> Array:
-    """The data of a tensor; IMPORT002 where it is not what the tensor says."""
-    from onnx import numpy_helper
-
-    try:
-        return operands.as_floats(numpy_helper.to_array(tensor))
-    except Exception as problem:  # whatever its numpy code raises
-        why = f"the tensor {tensor.name!r} {list(tensor.dims)} cannot be read: {_first_line(problem)}"
-        raise CompileError("IMPORT002", name, why, "export the model again: the file is damaged") from problem
-
-
-def _converted(model: ModelProto, name: str) -> ModelProto:
-    """The model in a supported operator set."""
-    from onnx import version_converter
-
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), OLDEST_OPSET)
-    if opset >= OLDEST_OPSET:
-        return model
-    try:
-        return version_converter.convert_version(model, OLDEST_OPSET)
-    except Exception as problem:  # the converter raises whatever its C++ code does
-        why = f"the model uses operator set {opset}, and onnx cannot convert it to {OLDEST_OPSET}: {_first_line(problem)}"
-        raise CompileError("IMPORT002", name, why, "export the model again, with operator set 13 or later") from problem
+    return _OnnxGraph(checked_model(model, name, None), name, examples).convert()
 
 
 class _OnnxGraph:
     """One conversion of a checked model."""
 
-    def __init__(self, model: ModelProto, name: str, examples: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self, model: ModelProto, name: str, examples: Sequence[Sequence[int]] = (), external: ExternalData | None = None
+    ) -> None:
         self.model = model
         self.examples = iter(examples)
+        self.external = external
         self.builder = GraphBuilder(name)
         self.env: dict[str, Any] = {}
+        self.tensors: dict[str, TensorProto] = {}  # initializers that no node has read yet
         self.batch: int | str | None = None  # the constant batch size, or the name of the symbolic one
-        self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), OLDEST_OPSET)
+        self.opset = operator_set(model)
         self.outputs = [o.name for o in model.graph.output]
+        self.read: set[str] = set()
 
     def convert(self) -> ImportedModel:
         """The imported model; CompileError with everything that is in the way."""
         graph = self.model.graph
-        for tensor in graph.initializer:
-            self.env[tensor.name] = Known(_array(tensor, self.builder.name), tensor.name)
+        nodes = _needed(graph)
+        self.read.update(name for node in nodes for name in _reads(node))
+        self._begin(graph)
+        for info in graph.input:
+            if info.name not in self.tensors:
+                self.env[info.name] = self._input(info)
+        last = {name: node for node in nodes for name in _reads(node)}
+        for node in nodes:
+            self._convert_node(node)
+            for name in _reads(node):  # large constants leave as soon as they can
+                if last[name] is node and name not in self.outputs:
+                    self.env.pop(name, None)
+        return self.builder.finish([self._result(name) for name in self.outputs])
+
+    def _begin(self, graph: GraphProto) -> None:
+        """The constants of a graph, or of a branch of it."""
+        self.tensors.update((tensor.name, tensor) for tensor in graph.initializer)
         for sparse in graph.sparse_initializer:
             self.env[sparse.values.name] = UNKNOWN
             self.builder.reject(sparse.values.name, "sparse initializer")
-        for info in graph.input:
-            if info.name not in self.env:
-                self.env[info.name] = self._input(info)
-        for node in self._needed():
-            self._convert_node(node)
-        return self.builder.finish([self._result(name) for name in self.outputs])
+
+    def _operand(self, name: str) -> Any:
+        """What a name stands for; None where there is none."""
+        if name in self.tensors:
+            self.env[name] = Known(self._array(self.tensors.pop(name)), name)
+        return self.env.get(name)
+
+    def _array(self, tensor: TensorProto) -> Array:
+        """The data of a tensor; IMPORT002 where it is not what the tensor says."""
+        from onnx import numpy_helper
+
+        try:
+            outside = self.external is not None and is_external(tensor)
+            data = self.external.array(tensor) if outside and self.external else numpy_helper.to_array(tensor)
+            return _frozen(data)
+        except Exception as problem:  # whatever onnx's numpy code raises
+            why = f"the tensor {tensor.name!r} {list(tensor.dims)} cannot be read: {first_line(problem)}"
+            raise CompileError("IMPORT002", self.builder.name, why, "export the model again: the file is damaged") from problem
 
     def _result(self, name: str) -> Any:
-        result = self.env[name]
+        result = self._operand(name)
         if isinstance(result, Quantized):
             self.builder.notes.append(f"the output {name} is a tensor of codes in the model; here it is float")
             return result.value
@@ -216,59 +185,65 @@ class _OnnxGraph:
             raise CompileError("IMPORT003", where, problem, "pass an example with the model's own sizes, the batch in front")
         return [sizes[0], *(given if isinstance(size, str) else size for size, given in pairs)]
 
-    def _needed(self) -> list[NodeProto]:
-        """The nodes that the outputs depend on, in order."""
-        needed = set(self.outputs)
-        kept: list[NodeProto] = []
-        for node in reversed(self.model.graph.node):
-            if needed.intersection(node.output):
-                kept.append(node)
-                needed.update(node.input)
-                for attribute in node.attribute:  # what the branches of If and Loop read
-                    for inner in [attribute.g, *attribute.graphs]:
-                        needed.update(i for n in inner.node for i in n.input)
-        self.readers: dict[str, int] = {}
-        for node in kept:
-            for name in node.input:
-                self.readers[name] = self.readers.get(name, 0) + 1
-        passing = {o: node.input[0] for node in kept if node.op_type in PASSES_ON for o in node.output[:1]}
-        self.last = {name for name in self.outputs if name not in self.readers}
-        for name in list(self.last):  # what only an identity reads, whose result only leaves
-            while (name := passing.get(name, "")) and self.readers[name] == 1 and name not in self.outputs:
-                self.last.add(name)
-        return kept[::-1]
-
     def _convert_node(self, node: NodeProto) -> None:
-        inputs = [self.env.get(name) if name else None for name in node.input]
         label = node.name or next(o for o in node.output if o)
         operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-        final = node.output[0] in self.last
+        inputs = self._inputs(node, operator)
         results: list[Any]
         try:
-            if not any(isinstance(x, _NOT_CONSTANT) for x in inputs):
+            if any(isinstance(x, Unknown) for x in inputs) and (operator in OPERATORS or operator == "If"):
+                results = self._stand_ins(node)
+            elif operator == "If":
+                results = self._branch(node, inputs[0])
+            elif not any(isinstance(x, _NOT_CONSTANT) for x in inputs):
                 results = self._fold(node, operator)
-            elif isinstance(inputs[0], Ending) and operator in PASSES_ON:
+            elif isinstance(inputs[0], Ending) and operator not in _RANKINGS:
                 results = inputs[:1]
             elif operator in SIZE_OPERATORS and (size := SIZE_OPERATORS[operator](node, inputs)) is not None:
                 results = [size]
             elif operator not in OPERATORS:
                 raise UnsupportedError(REASONS.get(operator, "not supported"))
-            elif any(isinstance(x, Unknown) for x in inputs):
-                if "Softmax" in operator and not final:
-                    raise UnsupportedError(operands.LAST_STEP)
-                results = []
             else:
-                results = self._results(self._call(node, operator, label, final, inputs))
-        except UnsupportedError as problem:
-            results = [self.builder.reject(label, operator, str(problem))]
-        except FixedBatchError as problem:
-            results = [self.builder.reject_batch(label, operator, str(problem))]
+                results = self._results(self._call(node, operator, label, inputs))
+        except (UnsupportedError, FixedBatchError) as problem:
+            self.builder.refuse(problem, label, operator, inputs)
+            results = self._stand_ins(node)
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as problem:
             self._blame(label, operator)
             raise InternalError(f"{label} ({operator}): {type(problem).__name__}: {problem}") from problem
         for index, name in enumerate(node.output):
             if name:
                 self.env[name] = results[index] if index < len(results) else UNKNOWN
+
+    def _inputs(self, node: NodeProto, operator: str) -> list[Any]:
+        """The operands; a softmax remains one for what reads the order of its elements, passes it on, or asks for its shape."""
+        inputs = [self._operand(name) for name in node.input]
+        if operator in _RANKINGS or (operator in ("Cast", "Dropout", "Identity") and _keeps_floats(node)):
+            return [self.builder.read(x) if isinstance(x, Missing) else x for x in inputs]
+        if operator == "Shape":
+            return [x.value if isinstance(x, Ending) else x for x in inputs]
+        return [self.builder.read(x) for x in inputs]
+
+    def _stand_ins(self, node: NodeProto) -> list[Value | Unknown]:
+        """What stands for the results of a node that is not computed: values of the shapes that onnx can tell."""
+        names = dict.fromkeys(_reads(node))
+        inferred = inferred_types(node, {name: self._operand(name) for name in names}, self.model.opset_import)
+        graph = self.model.graph
+        declared = {x.name: x.type.tensor_type for x in [*graph.value_info, *graph.output] if x.name in node.output}
+        kinds = [inferred.get(name) or declared.get(name) for name in node.output]
+        return [UNKNOWN if kind is None else self.builder.stand_in(float_shape(kind, self.batch)) for kind in kinds]
+
+    def _branch(self, node: NodeProto, condition: object) -> list[Any]:
+        """The results of the branch of an If that a condition, known from constants and shapes, chooses."""
+        if not isinstance(condition, Known):
+            on = "the batch" if isinstance(condition, Sizes) else "the model's input"
+            raise UnsupportedError(f"its condition depends on {on}")
+        chosen = "then_branch" if np.any(condition.data) else "else_branch"
+        branch = next(attribute.g for attribute in node.attribute if attribute.name == chosen)
+        self._begin(branch)
+        for inner in _needed(branch):
+            self._convert_node(inner)
+        return [self._operand(output.name) for output in branch.output]
 
     def _blame(self, label: str, operator: str) -> None:
         """IMPORT002 where ONNX's own rules refuse the model: its checker reads attributes, not what follows from them."""
@@ -277,11 +252,11 @@ class _OnnxGraph:
         try:
             shape_inference.infer_shapes(self.model, check_type=True, strict_mode=True, data_prop=True)
         except Exception as refused:  # whatever its C++ code raises
-            why = f"the model does not follow ONNX's rules: {_first_line(refused)}"
+            why = f"the model does not follow ONNX's rules: {first_line(refused)}"
             remedy = "check the file with onnx.checker.check_model(path, full_check=True), or export the model again"
             raise CompileError("IMPORT002", f"{self.builder.name}, {label} ({operator})", why, remedy) from refused
 
-    def _call(self, node: NodeProto, operator: str, label: str, final: bool, inputs: list[Any]) -> Call:
+    def _call(self, node: NodeProto, operator: str, label: str, inputs: list[Any]) -> Call:
         """The node for its handler; UnsupportedError where it reads what only few operators can read."""
         from onnx import helper
 
@@ -292,9 +267,9 @@ class _OnnxGraph:
         names = tuple(o if o in self.outputs or not o else f"{label}.{i}" for i, o in enumerate(node.output))
         if len(names) == 1:
             names = (node.output[0] if node.output[0] in self.outputs else label,)
-        layer = Layer(self.builder, label, operator, names[0] if names[0] in self.outputs else label, final=final)
+        layer = Layer(self.builder, label, operator, names[0] if names[0] in self.outputs else label)
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        extra = [o for o in node.output[1:] if o and (o in self.readers or o in self.outputs)]
+        extra = [o for o in node.output[1:] if o and (o in self.read or o in self.outputs)]
         return Call(layer, inputs, attributes, self.opset, names, bool(extra))
 
     def _results(self, call: Call) -> list[Any]:
@@ -313,21 +288,59 @@ class _OnnxGraph:
         from onnx.reference import ReferenceEvaluator
 
         if any(a.HasField("g") or a.graphs for a in node.attribute):
-            raise UnsupportedError("operators with subgraphs are not supported")
+            raise UnsupportedError(REASONS.get(operator, "operators with subgraphs are not supported"))
         if node.op_type in ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"):
             raise UnsupportedError("random values are not supported")
+        if operator == "Constant" and node.attribute[0].name == "value":
+            return [Known(self._array(node.attribute[0].t), node.output[0])]
+        read = {name: self._operand(name) for name in node.input if name}
         if operator.endswith("DequantizeLinear"):
-            inputs = [self.env[name] if name else None for name in node.input]
-            return [fold_dequantize(self._call(node, operator, node.output[0], False, inputs))]
-        read = {name: self.env[name].data for name in node.input if name}
+            inputs = [read.get(name) for name in node.input]
+            return [fold_dequantize(self._call(node, operator, node.output[0], inputs))]
         inner, outer = ([helper.make_value_info(n, TypeProto()) for n in names if n] for names in (read, node.output))
         graph = helper.make_graph([node], "fold", inner, outer)
         model = helper.make_model(graph, opset_imports=self.model.opset_import)
         check_folded(node, read, self.model.opset_import)
         try:
-            results = ReferenceEvaluator(model).run(None, read)
+            results = ReferenceEvaluator(model).run(None, {name: known.data for name, known in read.items()})
         except Exception as problem:  # the reference implementation raises whatever its numpy code raises
-            raise UnsupportedError(f"it cannot be evaluated on its constants: {_first_line(problem)}") from problem
+            raise UnsupportedError(f"it cannot be evaluated on its constants: {first_line(problem)}") from problem
         named = zip((o for o in node.output if o), results, strict=True)
-        known = {name: Known(operands.as_floats(np.asarray(x)), name) for name, x in named}
+        known = {name: Known(_frozen(np.asarray(x)), name) for name, x in named}
         return [known.get(name) for name in node.output]
+
+
+def _frozen(data: Array) -> Array:
+    """``data`` as its reader wants it, floats as float32; nobody writes to it any more."""
+    data = operands.as_floats(data)
+    data.setflags(write=False)
+    return data
+
+
+def _reads(node: NodeProto) -> list[str]:
+    """The names that a node and the graphs in it read; a name that such a graph defines itself is among them."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+            names += [name for part in inner.node for name in _reads(part)]
+            names += [output.name for output in inner.output]
+    return names
+
+
+def _needed(graph: GraphProto) -> list[NodeProto]:
+    """The nodes that the outputs of a graph depend on, in order."""
+    needed = {output.name for output in graph.output}
+    kept: list[NodeProto] = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(_reads(node))
+    return kept[::-1]
+
+
+def _keeps_floats(node: NodeProto) -> bool:
+    """Whether a node that converts nothing, or converts to a type, gives floats."""
+    from onnx import TensorProto
+
+    floats = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    return all(attribute.i in floats for attribute in node.attribute if attribute.name == "to")

@@ -33,7 +33,7 @@ def _reduce(op: str, before: str = "", after: str = "") -> Handler:
 def _arg(largest: bool) -> Handler:
     def handler(c: Call) -> Value:
         last = c.flag("select_last_index")
-        return emit.argmax(c.layer, c.x, c.get("axis", 0), c.flag("keepdims", 1), largest, last)
+        return emit.argmax(c.layer, c.operand(0), c.get("axis", 0), c.flag("keepdims", 1), largest, last)
 
     return handler
 
@@ -41,7 +41,7 @@ def _arg(largest: bool) -> Handler:
 def _topk(c: Call) -> object:
     (k,) = c.numbers("k", 1) or [1]
     names = (c.names[0] or f"{c.layer.name}.values", c.names[1] or f"{c.layer.name}.indices")
-    return emit.topk(c.layer, c.x, k, c.get("axis", -1), c.flag("largest", 1), names)
+    return emit.topk(c.layer, c.operand(0), k, c.get("axis", -1), c.flag("largest", 1), names)
 
 
 def _gemm(c: Call) -> Value | Merged:

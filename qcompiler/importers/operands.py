@@ -7,11 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from qcompiler.importers.builder import Ending, FixedBatchError, Known, Layer, Merged, Repeated, UnsupportedError, dims
+from qcompiler.importers.builder import LAST_STEP, Ending, FixedBatchError, Known, Layer, Merged, Repeated, UnsupportedError, dims
 from qcompiler.ir.graph import Array, Value
 
 INFINITY = float("inf")
-LAST_STEP = "supported only as the model's last step, over an axis other than the batch"
 
 
 def value(x: object, what: str = "its operand") -> Value:
@@ -85,12 +84,12 @@ def scaled(x: Known, factor: float) -> Known:
 
 
 def ending(layer: Layer, x: object, function: Literal["softmax", "log_softmax"], axis: int) -> Ending:
-    """A softmax as the model's last step."""
+    """A softmax over an axis other than the batch."""
     x = value(x)
     axis = axis_of(x, axis)
-    if not layer.final or axis == 0:
+    if axis == 0:
         raise UnsupportedError(LAST_STEP)
-    return Ending(x, function, axis, layer.origin)
+    return Ending(x, function, axis, layer)
 
 
 def as_floats(data: Array) -> Array:

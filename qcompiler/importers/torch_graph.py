@@ -23,9 +23,8 @@ from qcompiler.importers.builder import (
     check_size,
 )
 from qcompiler.importers.emit_where import Condition
-from qcompiler.importers.operands import LAST_STEP
 from qcompiler.importers.torch_call import SYMBOLIC, Call, Symbolic
-from qcompiler.importers.torch_operators import IGNORED, OPERATORS, READ_INTEGERS, REASONS
+from qcompiler.importers.torch_operators import IGNORED, OPERATORS, PASS_ON, RANKINGS, READ_INTEGERS, REASONS
 from qcompiler.ir.graph import BATCH, Dim, Value
 
 if TYPE_CHECKING:
@@ -125,9 +124,14 @@ class TorchGraph:
             number = _expression(val)
             return number if isinstance(number, int | float) else SYMBOLIC
         operands: Any = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: self.env[n])
-        args, kwargs = operands
         if target == "<built-in function getitem>":
-            return UNKNOWN if isinstance(args[0], Unknown) else args[0][args[1]]
+            (results, index), _ = operands
+            return UNKNOWN if isinstance(results, Unknown) else results[index]
+        if target in PASS_ON and isinstance(operands[0][0], Ending):
+            return operands[0][0]
+        if target not in RANKINGS:
+            operands = torch.fx.node.map_aggregate(operands, self.builder.read)
+        args, kwargs = operands
         flat: list[object] = []
         torch.fx.node.map_aggregate((args, kwargs), flat.append)
         path, call, name = self._names(node, flat)
@@ -140,14 +144,13 @@ class TorchGraph:
         handler = OPERATORS.get(target)
         if handler is None:
             return self.builder.reject(path, target, REASONS.get(target, "not supported"))
-        final = all(user.op == "output" for user in node.users)
         if any(isinstance(x, Unknown) for x in flat):
-            return UNKNOWN if final or "softmax" not in target else self.builder.reject(path, target, LAST_STEP)
+            return UNKNOWN
         whole = self.builder.integer_inputs | self.builder.index_values
         read = next((x.name for x in flat if isinstance(x, Value) and x.name in whole), None)
         if read is not None and target.split(".")[1] not in READ_INTEGERS:
             return self.builder.reject(path, target, f"it reads the integers {read!r}, which only embeddings can read")
-        layer = Layer(self.builder, path, target, name, call, final)
+        layer = Layer(self.builder, path, target, name, call)
         batch = self.batch if isinstance(self.batch, int) else None
         bound = Call(layer, self._bound(node, args, kwargs), self._shape(val), batch)
         try:

@@ -20,6 +20,12 @@ IGNORED: Final = (
     "aten.sym_constrain_range_for_size.default",
 )
 
+PASS_ON: Final = tuple(f"aten.{name}.default" for name in ("alias", "clone", "contiguous", "detach"))
+"""Operators that a softmax at the end may stand before."""
+
+RANKINGS: Final = ("aten.argmax.default", "aten.argmin.default", "aten.max.dim", "aten.min.dim", "aten.topk.default")
+"""Operators that read the order of elements, which a softmax does not change."""
+
 READ_INTEGERS: Final = ("embedding", "to", "_to_copy", "clone", "detach", "alias", "contiguous", "lift_fresh_copy")
 """Operators that may read integer inputs and the indices that argmax and topk give."""
 

@@ -23,21 +23,20 @@ def _axes(c: Call) -> list[int] | None:
     return [axes] if isinstance(axes, int) else list(axes) if axes else None
 
 
-def _extreme_of_axis(op: str, largest: bool) -> Handler:
+def _extreme_of_axis(largest: bool) -> Handler:
     def handler(c: Call) -> tuple[object, ...]:
-        values = emit.reduce(c.layer, op, c.x, [c["dim"]], c["keepdim"])
-        return values, emit.argmax(c.layer, c.x, c["dim"], c["keepdim"], largest)
+        return emit.extreme_of_axis(c.layer, c.operand, c["dim"], c["keepdim"], largest)
 
     return handler
 
 
 def _arg(largest: bool) -> Handler:
-    return lambda c: emit.argmax(c.layer, c.x, c["dim"], c["keepdim"], largest)
+    return lambda c: emit.argmax(c.layer, c.operand, c["dim"], c["keepdim"], largest)
 
 
-def _topk(c: Call) -> tuple[Value, Value]:
+def _topk(c: Call) -> tuple[object, ...]:
     names = c.names(2)
-    return emit.topk(c.layer, c.x, c["k"], c["dim"], c["largest"], (names[0], names[1]))
+    return emit.topk(c.layer, c.operand, c["k"], c["dim"], c["largest"], (names[0], names[1]))
 
 
 def _norm(c: Call) -> Value:
@@ -79,8 +78,8 @@ OPERATORS: Final[dict[str, Handler]] = table(
         "sum.dim_IntList sum.default": _reduce("sum"),
         "amax.default max.default": _reduce("amax"),
         "amin.default min.default": _reduce("amin"),
-        "max.dim": _extreme_of_axis("amax", largest=True),
-        "min.dim": _extreme_of_axis("amin", largest=False),
+        "max.dim": _extreme_of_axis(largest=True),
+        "min.dim": _extreme_of_axis(largest=False),
         "argmax.default": _arg(largest=True),
         "argmin.default": _arg(largest=False),
         "topk.default": _topk,

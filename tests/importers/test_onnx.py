@@ -12,8 +12,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from qcompiler.errors import CompileError
-from qcompiler.importers.builder import SUPPORTED, FinalActivation
+from qcompiler.importers.builder import FinalActivation
 from qcompiler.importers.load import import_model, load_model
+from qcompiler.importers.rejections import SUPPORTED
 from qcompiler.interpret import run_float
 from tests.importers.check import problem_of
 from tests.importers.onnx_models import check, constant_node, ints, model_of, node, normal, ops, shaped
@@ -252,7 +253,8 @@ def test_all_unsupported_operators_at_once() -> None:
         "IMPORT001 at net\n"
         "  problem: 4 operators are not supported:\n"
         "           /norm/LayerNormalization (LayerNormalization): not supported: it normalizes by the statistics of its input\n"
-        "           /attention/Softmax (Softmax): supported only as the model's last step, over an axis other than the batch\n"
+        "           /attention/Softmax (Softmax): supported only as the model's last step, or before argmax or topk over the same"
+        " axis, not the batch\n"
         "           e (custom.Fancy): not supported\n"
         "           /edge/Pad (Pad): it reflects 9 elements of an axis of 9\n"
         f"  remedy:  replace them, or cut the model before them; supported are {SUPPORTED}"

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from qcompiler.importers.builder import SUPPORTED, FinalActivation
+from qcompiler.importers.builder import FinalActivation
 from qcompiler.importers.load import import_model, load_model
+from qcompiler.importers.rejections import SUPPORTED
 from qcompiler.ir.graph import Graph
 from tests.importers.check import check_graph, problem_of
 from tests.models import CifarResNet, cifar_resnet
@@ -266,12 +267,11 @@ class Unsupported(nn.Module):
 def test_all_unsupported_operators_at_once() -> None:
     assert problem_of(Unsupported(), torch.randn(2, 3, 8, 8)) == (
         "IMPORT001 at Unsupported\n"
-        "  problem: 4 operators are not supported:\n"
+        "  problem: 3 operators are not supported:\n"
         "           pool (aten.adaptive_avg_pool2d.default): 8x8 does not divide evenly into 3x3\n"
         "           up (aten.conv_transpose3d.input): only 1-d and 2-d transposed convolutions are supported, the weight is "
         "[4,4,2,2,2]\n"
         "           norm (aten.group_norm.default): not supported: it normalizes by the statistics of its input\n"
-        "           forward (aten.softmax.int): supported only as the model's last step, over an axis other than the batch\n"
         f"  remedy:  replace them, or cut the model before them; supported are {SUPPORTED}"
     )
 
@@ -286,7 +286,7 @@ WHY = {
     "softmax": (
         lambda x: x.softmax(1).relu(),
         "softmax.int",
-        "supported only as the model's last step, over an axis other than the batch",
+        "supported only as the model's last step, or before argmax or topk over the same axis, not the batch",
     ),
     "weight": (
         lambda x: F.conv2d(x, x.mean((2, 3), keepdim=True)),
