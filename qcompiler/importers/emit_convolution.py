@@ -6,15 +6,16 @@ and then over the first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, Literal
 
 import numpy as np
 
 from qcompiler.importers.builder import LARGEST, Known, Layer, UnsupportedError, dims
-from qcompiler.importers.operands import known, optional_known, space, value
+from qcompiler.importers.operands import LOWEST, known, optional_known, space, value
 from qcompiler.ir.graph import Dim, Value
+from qcompiler.ops.operator import window_size
 
 Same = Literal["SAME_UPPER", "SAME_LOWER"]
 
@@ -130,7 +131,31 @@ def max_pool(
 ) -> Value:
     """Max pooling; ``padding`` has the counts in front, then those behind."""
     more: dict[str, Any] = {"ceil_mode": int(ceil_mode)}
-    return _pool(layer, "max_pool2d", x, {"kernel": kernel, "strides": strides, "dilation": dilation}, padding, more)
+    windows = {"kernel": kernel, "strides": strides, "dilation": dilation}
+    source, whole = _before_lowest_pad(layer, value(x), padding)
+    if ceil_mode and _count(source, windows, whole) != _count(value(x), windows, padding):
+        source, whole = value(x), padding  # a last window would lie in the padding alone
+    return _pool(layer, "max_pool2d", source, windows, whole, more)
+
+
+def _before_lowest_pad(layer: Layer, x: Value, padding: Sequence[int]) -> tuple[Value, Sequence[int]]:
+    """``x`` as it was before it was padded with the lowest number, and the padding that max pooling does in its place."""
+    axes = len(padding) // 2
+    node = layer.builder.producer(x)
+    if node is None or node.op != "pad" or node["value"] > LOWEST or any((*node["before"][:-axes], *node["after"][:-axes])):
+        return x, padding
+    amounts = (*node["before"][-axes:], *node["after"][-axes:])
+    return layer.builder.value(node.inputs[0]), tuple(a + b for a, b in zip(padding, amounts, strict=True))
+
+
+def _count(x: Value, windows: Mapping[str, Sequence[int]], padding: Sequence[int]) -> list[int]:
+    """How many windows there are along each axis, the last ones as ceil mode has them."""
+    axes = len(padding) // 2
+    sides = zip(space(x, axes), padding[:axes], padding[axes:], *windows.values(), strict=True)
+    return [
+        window_size(size, before, after, kernel, stride, dilation, True)
+        for size, before, after, kernel, stride, dilation in sides
+    ]
 
 
 def average_pool(

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from qcompiler.importers.builder import Known, Layer, UnsupportedError, dims
+from qcompiler.importers.builder import Known, Layer, OriginError, UnsupportedError, dims
 from qcompiler.importers.expressions import of_common_operand
 from qcompiler.importers.operands import INFINITY, known, per_sample, scalar, sizes, value
 from qcompiler.ir.graph import Value
@@ -99,7 +99,7 @@ def divide(layer: Layer, a: object, b: object) -> Value:
         low, high = node["clamp"]
         expression = f"max(x, {low!r})" if high == INFINITY else f"clip(x, {low!r}, {high!r})"
     else:
-        raise UnsupportedError("it divides by a tensor that is computed from the model's input and is no function of one tensor")
+        raise OriginError("it divides by a tensor that is computed from the model's input and is no function of one tensor")
     reciprocal = function(layer, layer.builder.value(node.inputs[0]), f"1 / ({expression})", ".reciprocal")
     return binary(layer, "mul", a, reciprocal)
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from qcompiler.importers.builder import FixedBatchError, Known, Layer, Merged, UnsupportedError, check_size, dims
-from qcompiler.importers.operands import axis_of, inner_axis, per_sample, sizes, value
+from qcompiler.importers.operands import LOWEST, axis_of, inner_axis, per_sample, sizes, value
 from qcompiler.ir.graph import BATCH, Array, Dim, Value
 
 PADDING: Final = {"reflect": "reflect", "edge": "edge", "replicate": "edge", "wrap": "wrap", "circular": "wrap"}
@@ -29,6 +29,8 @@ def pad(layer: Layer, x: object, before: Sequence[int], after: Sequence[int], fi
     if max((*before, *after)) > 0:
         counts: dict[str, Any] = {"before": tuple(max(b, 0) for b in before), "after": tuple(max(a, 0) for a in after)}
         grown = layer.emit("pad", [x], ".grown" if cut else "", value=float(fill), **counts)
+        if not abs(fill) < -LOWEST:
+            layer.builder.refuse_readers(grown, layer, f"it pads with {fill}; only -inf right before max pooling is supported")
     return cropped(layer, grown, cut, [max(-before[a], 0) for a in cut], [min(after[a], 0) or None for a in cut], [1] * len(cut))
 
 

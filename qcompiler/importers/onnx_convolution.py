@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from qcompiler.importers import emit_convolution, emit_elementwise, emit_reduction, operands
-from qcompiler.importers.builder import UnsupportedError
+from qcompiler.importers.builder import Missing, UnsupportedError
 from qcompiler.importers.onnx_call import Call, Handler
 from qcompiler.ir.graph import Value
 
@@ -74,12 +74,11 @@ def _conv_transpose(c: Call) -> Value:
     return emit_convolution.conv_transpose(c.layer, c.x, weight, c.operand(2), strides, pads, more, dilation, group)
 
 
-def _max_pool(c: Call) -> Value:
-    if c.extra:
-        raise UnsupportedError("its second output (indices) is not supported")
+def _max_pool(c: Call) -> tuple[Value, Missing]:
     kernel = c.get("kernel_shape")
     w = _windows(c, c.x, kernel)
-    return emit_convolution.max_pool(c.layer, c.x, kernel, w.strides, w.padding, w.dilation, c.flag("ceil_mode"))
+    y = emit_convolution.max_pool(c.layer, c.x, kernel, w.strides, w.padding, w.dilation, c.flag("ceil_mode"))
+    return y, Missing(c.layer, "its second output (indices) is not supported")
 
 
 def _average_pool(c: Call) -> Value:

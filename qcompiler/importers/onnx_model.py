@@ -157,12 +157,17 @@ class _OnnxGraph:
             kind = element_type(tensor.elem_type) if info.type.HasField("tensor_type") else "no tensor"
             problem = f"the input has elements of type {kind}, not float32"
             raise CompileError("IMPORT007", where, problem, "export the model with float32 inputs")
+        example = next(self.examples, None)
+        if not tensor.HasField("shape") and example is None:
+            remedy = "give example_inputs (calibration samples serve too): their sizes are taken, or set them in the model"
+            raise CompileError("IMPORT006", where, "the input has no shape", remedy)
         sizes = [d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in tensor.shape.dim]
+        if not tensor.HasField("shape"):
+            sizes = [self.batch or "?", *["?" for _ in (example or ())[1:]]]
         if not sizes:
-            kind = "is a scalar" if tensor.HasField("shape") else "has no shape"
-            raise CompileError("IMPORT005", where, f"the input {kind}, so no batch", "give it a batch in front")
-        front, *rest = self._sized(sizes, where)
-        if self.batch is not None and front != self.batch:
+            raise CompileError("IMPORT005", where, "the input is a scalar, so no batch", "give it a batch in front")
+        front, *rest = self._sized(sizes, example, where)
+        if self.batch not in (None, "?", front):
             problem = f"the input has a batch of {front}, the inputs before it of {self.batch}"
             raise CompileError("IMPORT005", where, problem, "export all inputs with the same batch dimension in front")
         self.batch = front
@@ -174,9 +179,9 @@ class _OnnxGraph:
             raise CompileError("IMPORT006", where, problem, remedy)
         return self.builder.input(info.name, numbers, integer)
 
-    def _sized(self, sizes: list[int | str], where: str) -> list[int | str]:
-        """``sizes`` with those of the next example where the model leaves them open; IMPORT003 where it does not fit."""
-        example = next(self.examples, None)
+    @staticmethod
+    def _sized(sizes: list[int | str], example: Sequence[int] | None, where: str) -> list[int | str]:
+        """``sizes`` with those of an example where the model leaves them open; IMPORT003 where it does not fit."""
         if example is None:
             return sizes
         pairs = list(zip(sizes[1:], example[1:], strict=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from qcompiler.importers import onnx_convolution, onnx_elementwise, onnx_movement, onnx_quantized, onnx_reduction
+from qcompiler.importers import onnx_convolution, onnx_elementwise, onnx_microsoft, onnx_movement, onnx_quantized, onnx_reduction
 from qcompiler.importers.onnx_call import Handler
 
 OPERATORS: Final[dict[str, Handler]] = {
@@ -13,6 +13,7 @@ OPERATORS: Final[dict[str, Handler]] = {
     **onnx_movement.OPERATORS,
     **onnx_reduction.OPERATORS,
     **onnx_quantized.OPERATORS,
+    **onnx_microsoft.OPERATORS,
 }
 
 _STATISTICS: Final = "not supported: it normalizes by the statistics of its input"
@@ -34,6 +35,7 @@ REASONS: Final[dict[str, str]] = {
     "Einsum": "not supported: write it as MatMul, Mul, Transpose and ReduceSum",
     "LpPool": "not supported: only max and average pooling are",
     "GlobalLpPool": "not supported: only max and average pooling are",
+    "MaxUnpool": "not supported: it puts elements at places that are computed",
     "MaxRoiPool": "not supported: its windows are computed",
     "RoiAlign": "not supported: its windows are computed",
     "GatherElements": "not supported: only Gather by constant indices, and of rows of constant tables, is",

@@ -22,7 +22,6 @@ from qcompiler.importers.builder import Known, Layer, Merged, UnsupportedError
 from qcompiler.importers.onnx_call import Call, Handler, element_type
 from qcompiler.importers.operands import INFINITY
 from qcompiler.ir.graph import Array, Value
-from qcompiler.ops.functions import NAMED
 
 _CAN_BE_NEGATIVE: Final = ("add", "batch_norm", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "mul", "sub")
 _WIDTHS: Final = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
@@ -290,7 +289,6 @@ OPERATORS: Final[dict[str, Handler]] = {
             "QLinearReduceMean": _unary(_reduce_mean),
             "QLinearSigmoid": _unary(lambda c, x: emit_elementwise.function(c.layer, x, "sigmoid(x)")),
             "QuantizeLinear": _quantize,
-            "Gelu": lambda c: emit_elementwise.function(c.layer, c.operand(0), NAMED["gelu"]()),
         }
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from qcompiler.importers.builder import LAST_STEP, Ending, FixedBatchError, Know
 from qcompiler.ir.graph import Array, Value
 
 INFINITY = float("inf")
+LOWEST: Final = -3.4e38
+"""Padding with numbers up to this one, which float32 hardly has, means padding that no maximum sees."""
 
 
 def value(x: object, what: str = "its operand") -> Value:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from qcompiler.importers import emit_convolution as emit
 from qcompiler.importers import operands
 from qcompiler.importers.builder import UNKNOWN, UnsupportedError
+from qcompiler.importers.emit_adaptive import adaptive_pool
 from qcompiler.importers.emit_reduction import reduce
 from qcompiler.importers.torch_call import Call, Handler, first_of, spread, table
 from qcompiler.ir.graph import Value
@@ -59,30 +60,25 @@ def _average_pool(axes: int) -> Handler:
     return handler
 
 
-def _window(c: Call, axes: int) -> tuple[int, ...]:
-    """The window that divides the operand into the wanted positions."""
-    size, wanted = operands.space(c.x, axes), spread(c["output_size"], axes)
-    wanted = tuple(n if w is None else w for n, w in zip(size, wanted, strict=True))
-    if any(n % w for n, w in zip(size, wanted, strict=True)):
-        sizes = ["x".join(map(str, numbers)) for numbers in (size, wanted)]
-        raise UnsupportedError(f"{sizes[0]} does not divide evenly into {sizes[1]}")
-    return tuple(n // w for n, w in zip(size, wanted, strict=True))
+def _wanted(c: Call, axes: int) -> tuple[int, ...]:
+    """The positions that adaptive pooling gives; None stands for those that there are."""
+    wanted = spread(c["output_size"], axes)
+    return tuple(n if w is None else w for n, w in zip(operands.space(c.x, axes), wanted, strict=True))
 
 
 def _adaptive_average(axes: int) -> Handler:
     def handler(c: Call) -> Value:
-        window = _window(c, axes)
-        if window == operands.space(c.x, axes):
+        wanted = _wanted(c, axes)
+        if set(wanted) == {1}:
             return reduce(c.layer, "mean", c.x, range(2, 2 + axes), keepdims=True)
-        return emit.average_pool(c.layer, c.x, window, window, (0,) * (2 * axes), False, False)
+        return adaptive_pool(c.layer, c.x, wanted, average=True)
 
     return handler
 
 
 def _adaptive_max(axes: int) -> Handler:
     def handler(c: Call) -> tuple[Any, ...]:
-        window = _window(c, axes)
-        return emit.max_pool(c.layer, c.x, window, window, (0,) * (2 * axes), (1,) * axes, False), UNKNOWN
+        return adaptive_pool(c.layer, c.x, _wanted(c, axes), average=False), UNKNOWN
 
     return handler
 

@@ -51,7 +51,7 @@ def model_of(
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
         [numpy_helper.from_array(v, k) for k, v in (constants or {}).items()],
     )
-    domains = [helper.make_opsetid("", opset), helper.make_opsetid("custom", 1)]
+    domains = [helper.make_opsetid("", opset), helper.make_opsetid("custom", 1), helper.make_opsetid("com.microsoft", 1)]
     model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=domains, ir_version=8))
     return shaped(model)
 
