@@ -27,6 +27,8 @@ from qcompiler.search.budget import Budget, size_notes
 from qcompiler.tuning.round_weights import QUALITIES
 
 if TYPE_CHECKING:
+    import torch
+
     from qcompiler.backend.artifact import Artifact
     from qcompiler.backend.library import Library
     from qcompiler.importers.builder import ImportedModel
@@ -258,10 +260,11 @@ def import_model(
     ``distilling``: where data is needed and there is none, make it of the model's batch norms if it has some, and say so.
     """
     calibration = open_samples(options.calibration)
-    if example_inputs is None and _needs_example(model):
+    by_sample = example_inputs is None and _needs_example(model)
+    if by_sample:
         example_inputs, calibration = first_sample(calibration, required_inputs(model))
     try:
-        imported = load_graph(model, example_inputs)
+        imported = _load_by_sample(model, example_inputs) if by_sample else load_graph(model, example_inputs)
     except CompileError as problem:
         if problem.code != "IMPORT006" or example_inputs is not None or calibration is None:
             raise
@@ -412,6 +415,19 @@ def load_graph(model: Any, example_inputs: Any) -> ImportedModel:
     return model.imported() if isinstance(model, TrainableModel) else load_model(model, example_inputs)
 
 
+def _load_by_sample(model: Any, sample: tuple[torch.Tensor, ...] | None) -> ImportedModel:
+    """As :func:`load_graph`: whole numbers of a sample are tried as indices, then as measurements; only the model knows."""
+    try:
+        return load_graph(model, sample)
+    except CompileError as as_indices:
+        if sample is None or all(x.is_floating_point() for x in sample):
+            raise
+        try:
+            return load_graph(model, tuple(x.float() for x in sample))
+        except CompileError as as_measurements:
+            raise (as_indices if as_measurements.code == "IMPORT004" else as_measurements) from None
+
+
 def parse_bits(bits: BitsWish | None) -> dict[str, Bits]:
     """Patterns over layer names to bits; a bare value is for all layers."""
     if bits is None:
@@ -441,12 +457,16 @@ def required_inputs(model: Any) -> int | None:
 
 
 def first_sample(calibration: Any, count: int | None) -> tuple[Any, Any]:
-    """The first calibration sample as example inputs (at most ``count`` tensors), and the data with nothing taken away."""
+    """The first calibration sample as example inputs (at most ``count`` tensors), and the data with nothing taken away.
+
+    Numbers of int32 and int64 stay what they are: they may be indices.
+    """
     import torch
 
     def one(part: Any) -> torch.Tensor:
         first = part[:1] if hasattr(part, "shape") else torch.as_tensor(part)[:1]
-        return torch.tensor(first, dtype=torch.float32) if not isinstance(first, torch.Tensor) else first.to(torch.float32)
+        tensor = first if isinstance(first, torch.Tensor) else torch.tensor(first)
+        return tensor if tensor.dtype in (torch.int32, torch.int64) else tensor.float()
 
     if calibration is None:
         return None, None

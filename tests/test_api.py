@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import qcompiler as qc
-from qcompiler.api import first_sample, identifier, required_inputs
+from qcompiler.api import first_sample, identifier, import_model, read_options, required_inputs
 from qcompiler.dump import read_dump
 
 
@@ -149,6 +150,31 @@ def test_first_sample_takes_nothing_away() -> None:
     assert np.array_equal(np.concatenate(list(rest)), DATA)
     assert first_sample(iter(()), 1)[0] is None
     assert required_inputs(Net()) == 1
+
+
+def test_whole_numbers_of_samples_are_what_the_model_takes_them_for() -> None:
+    class Scored(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.linear = nn.Embedding(9, 4), nn.Linear(3, 4)
+
+        def forward(self, indices: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            return self.rows(indices).mean(1) + self.linear(x)
+
+    def imported(model: nn.Module, calibration: object) -> list[str]:
+        return [n.op for n in import_model(model.eval(), None, read_options({"calibration": calibration}))[1].nodes]
+
+    indices, x = np.arange(20).reshape(4, 5) % 9, np.ones((4, 3), np.float32)
+    rows = nn.Sequential(nn.Embedding(9, 4), nn.Flatten())
+    for calibration in (indices, torch.from_numpy(indices).int(), {"input": indices}, DataLoader(indices, batch_size=2)):
+        assert imported(rows, calibration) == ["embedding", "reshape"]
+    assert imported(Scored(), (indices, x)) == ["embedding", "mean", "linear", "add"]
+    assert imported(Scored(), [{"indices": indices, "x": x}]) == ["embedding", "mean", "linear", "add"]
+    assert imported(nn.Linear(5, 2), indices) == ["linear"]
+    with pytest.raises(qc.CompileError, match=r"aten\.group_norm\.default"):
+        imported(nn.Sequential(nn.Linear(5, 2), nn.GroupNorm(1, 2)), indices)
+    with pytest.raises(qc.CompileError, match="same reduction dim"):
+        imported(nn.Sequential(nn.Embedding(9, 4), nn.Linear(5, 2)), indices)
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

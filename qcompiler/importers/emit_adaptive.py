@@ -79,7 +79,7 @@ def _pooled(layer: Layer, x: Value, chosen: Sequence[_Windows], average: bool) -
     axes = len(chosen)
     kernel, strides, none = [w.length for w in chosen], [w.step for w in chosen], (0,) * (2 * axes)
     if set(kernel) == {1}:
-        return takes(layer, x, {axis: w.elements for axis, w in enumerate(chosen, 2)})
+        return takes(layer, x, {axis: w.elements[:: w.step] for axis, w in enumerate(chosen, 2)})
     x = takes(layer, x, {axis: w.elements for axis, w in enumerate(chosen, 2)}, ".windows")
     if average:
         return emit.average_pool(layer, x, kernel, strides, none, False, False)

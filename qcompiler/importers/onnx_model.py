@@ -38,7 +38,7 @@ from qcompiler.importers.onnx_check import checked_model, first_line, operator_s
 from qcompiler.importers.onnx_external import ExternalData, is_external
 from qcompiler.importers.onnx_folding import check_folded
 from qcompiler.importers.onnx_inference import float_shape, inferred_types
-from qcompiler.importers.onnx_operators import OPERATORS, REASONS
+from qcompiler.importers.onnx_operators import NORMALIZATIONS, OPERATORS, REASONS
 from qcompiler.importers.onnx_quantized import Quantized, fold_dequantize, on_codes
 from qcompiler.importers.onnx_sizes import SIZE_OPERATORS, Sizes
 from qcompiler.ir.graph import Array, Value
@@ -197,7 +197,7 @@ class _OnnxGraph:
         results: list[Any]
         try:
             if any(isinstance(x, Unknown) for x in inputs) and (operator in OPERATORS or operator == "If"):
-                results = self._stand_ins(node)
+                results = self._stand_ins(node, operator, inputs)
             elif operator == "If":
                 results = self._branch(node, inputs[0])
             elif not any(isinstance(x, _NOT_CONSTANT) for x in inputs):
@@ -212,7 +212,7 @@ class _OnnxGraph:
                 results = self._results(self._call(node, operator, label, inputs))
         except (UnsupportedError, FixedBatchError) as problem:
             self.builder.refuse(problem, label, operator, inputs)
-            results = self._stand_ins(node)
+            results = self._stand_ins(node, operator, inputs)
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as problem:
             self._blame(label, operator)
             raise InternalError(f"{label} ({operator}): {type(problem).__name__}: {problem}") from problem
@@ -229,8 +229,10 @@ class _OnnxGraph:
             return [x.value if isinstance(x, Ending) else x for x in inputs]
         return [self.builder.read(x) for x in inputs]
 
-    def _stand_ins(self, node: NodeProto) -> list[Value | Unknown]:
-        """What stands for the results of a node that is not computed: values of the shapes that onnx can tell."""
+    def _stand_ins(self, node: NodeProto, operator: str, inputs: list[Any]) -> list[Value | Unknown]:
+        """What stands for the results of a node that is not computed: values of the shapes that they are known to have."""
+        if operator in NORMALIZATIONS and isinstance(inputs[0], Value):
+            return [self.builder.stand_in(inputs[0].type.shape)]
         names = dict.fromkeys(_reads(node))
         inferred = inferred_types(node, {name: self._operand(name) for name in names}, self.model.opset_import)
         graph = self.model.graph

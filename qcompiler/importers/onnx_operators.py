@@ -22,12 +22,19 @@ _CONTROL: Final = "not supported: the steps of the graph cannot depend on values
 _RECURRENT: Final = "not supported: recurrent layers are not"
 _DYNAMIC: Final = "not supported: its scales depend on the values; quantize the model with static scales, or pass the float model"
 
+NORMALIZATIONS: Final = (
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LpNormalization",
+    "MeanVarianceNormalization",
+    "RMSNormalization",
+    "com.microsoft.SkipLayerNormalization",
+)
+"""Operators that are not supported, whose first result has the shape of their first operand."""
+
 REASONS: Final[dict[str, str]] = {
-    **dict.fromkeys(
-        ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization", "MeanVarianceNormalization"),
-        _STATISTICS,
-    ),
-    **dict.fromkeys(("RMSNormalization", "com.microsoft.SkipLayerNormalization"), _STATISTICS),
+    **dict.fromkeys(NORMALIZATIONS, _STATISTICS),
     **dict.fromkeys(("And", "Equal", "IsInf", "IsNaN", "Not", "Or", "Xor"), _COMPARISON),
     **dict.fromkeys(("If", "Loop", "Scan"), _CONTROL),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), _RECURRENT),

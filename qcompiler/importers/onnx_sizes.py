@@ -140,12 +140,14 @@ def _where(node: NodeProto, inputs: list[Any]) -> Partial | None:
 
 
 def _equal(node: NodeProto, inputs: list[Any]) -> Partial | None:
-    """Compares sizes; the batch is equal to no number."""
+    """Compares sizes; the batch is equal to no number, what is computed from it may be."""
     a, b = (_items(x) for x in inputs)
-    if a is None or b is None or None in a or None in b or not any(isinstance(x, Sizes) for x in inputs):
+    if a is None or b is None or not any(isinstance(x, Sizes) for x in inputs):
         return None
     size = max(len(a), len(b))
     a, b = (items * size if len(items) == 1 else items for items in (a, b))
+    if None in a or None in b:
+        return Sizes((None,) * size)
     return Known(np.array([p == q for p, q in zip(a, b, strict=True)]), node.output[0])
 
 
@@ -167,4 +169,11 @@ SIZE_OPERATORS: Final[dict[str, Callable[[NodeProto, list[Any]], Partial | None]
     "ReduceProd": _reduce_product,
     "Where": _where,
     "Equal": _equal,
+    "Greater": _arithmetic(lambda a, b: a > b),
+    "GreaterOrEqual": _arithmetic(lambda a, b: a >= b),
+    "Less": _arithmetic(lambda a, b: a < b),
+    "LessOrEqual": _arithmetic(lambda a, b: a <= b),
+    "And": _arithmetic(lambda a, b: a and b),
+    "Or": _arithmetic(lambda a, b: a or b),
+    "Not": _same,
 }

@@ -1,0 +1,92 @@
+"""Everything that stands in the way is told, what is behind an unsupported operator as well, and nothing that is not."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper
+
+from qcompiler.importers.load import import_model
+from tests.importers.check import problem_of
+from tests.importers.onnx_models import ints, model_of, node, normal, ops
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of the problem."""
+    problem = text.partition("  problem: ")[2].partition("\n  remedy:")[0]
+    return [line.strip() for line in problem.splitlines()]
+
+
+def test_what_is_behind_operators_of_unknown_shape_and_of_known_shape() -> None:
+    nodes = [
+        node("LayerNormalization", "x", "g", output="a", name="norm1"),
+        node("Conv", "a", "w", output="b", name="conv"),
+        node("Shape", "b", output="s"),
+        node("Reshape", "b", "minus", output="c", name="view"),
+        node("Softmax", "c", output="d", name="soft"),
+        node("LayerNormalization", "d", "g0", output="e", name="norm2"),
+        helper.make_node("Fancy", ["e"], ["f"], domain="custom"),
+        node("Relu", "f", output="h"),
+        node("CumSum", "h", "axis", output="i", name="sums"),
+        node("LpPool", "b", output="k", name="lp", kernel_shape=[2, 2]),
+        node("GroupNormalization", "k", "g4", "g4", output="l", name="norm3", num_groups=2),
+        node("Pad", "l", "pads", output="m", name="edge", mode="reflect"),
+        node("GlobalAveragePool", "m", output="n0"),
+        node("Flatten", "n0", output="n"),
+        node("Concat", "i", "n", axis=1),
+    ]
+    constants = {
+        "g": normal(11),
+        "w": normal(4, 3, 1, 1),
+        "minus": ints(0, -1),
+        "g0": normal(396),
+        "axis": ints(1)[0],
+        "g4": normal(4),
+        "pads": ints(0, 0, 9, 0, 0, 0, 0, 0),
+    }
+    assert lines_of(problem_of(model_of(nodes, constants=constants, opset=21))) == [
+        "7 operators are not supported:",
+        "norm1, norm2 (LayerNormalization): not supported: it normalizes by the statistics of its input",
+        "soft (Softmax): supported only as the model's last step, or before argmax or topk over the same axis, not the batch",
+        "f (custom.Fancy): not supported",
+        "sums (CumSum): not supported: only sums over whole axes are",
+        "lp (LpPool): not supported: only max and average pooling are",
+        "norm3 (GroupNormalization): not supported: it normalizes by the statistics of its input",
+        "edge (Pad): it reflects 9 elements of an axis of 8",
+    ]
+
+
+def test_both_kinds_at_once() -> None:
+    nodes = [
+        node("InstanceNormalization", "x", "g", "g", output="a", name="norm"),
+        node("Transpose", "a", output="b", name="turn", perm=[1, 0, 2, 3]),
+        node("Relu", "b"),
+    ]
+    text = problem_of(model_of(nodes, constants={"g": normal(3)}))
+    assert lines_of(text) == [
+        "1 operator is not supported:",
+        "norm (InstanceNormalization): not supported: it normalizes by the statistics of its input",
+        "the batch cannot be made symbolic:",
+        "turn (Transpose): it moves the batch of f32[N,3,9,11] by (1, 0, 2, 3)",
+    ]
+    assert text.endswith("; keep the batch as the first dimension and write it as -1 or x.size(0) in reshapes")
+
+
+def test_nobody_is_blamed_for_what_is_computed_in_another_way() -> None:
+    nodes = [
+        node("LayerNormalization", "x", "g", output="a", name="norm"),
+        node("Relu", "a", output="b"),
+        node("Div", "x", "b", name="ratio"),
+    ]
+    assert lines_of(problem_of(model_of(nodes, constants={"g": normal(11)})))[1:] == [
+        "norm (LayerNormalization): not supported: it normalizes by the statistics of its input"
+    ]
+    assert "ratio (Div): it divides by a tensor" in problem_of(
+        model_of([node("ReduceMean", output="b", axes=[1]), node("Div", "x", "b", name="ratio")])
+    )
+
+
+def test_results_that_are_missing_are_refused_where_they_are_read() -> None:
+    pool = helper.make_node("MaxPool", ["x"], ["p", "indices"], "pool", kernel_shape=[2, 2])
+    assert ops(import_model(model_of([pool, node("Relu", "p")]))) == ["max_pool2d", "clip"]
+    text = problem_of(model_of([pool, node("Cast", "indices", to=onnx.TensorProto.FLOAT)]))
+    assert lines_of(text)[1:] == ["pool (MaxPool): its second output (indices) is not supported"]
