@@ -25,4 +25,4 @@ def float_stage(graph: Graph, samples: Sequence[Array], **settings: Any) -> list
 def check_float_stage(graph: Graph, samples: Sequence[Array]) -> None:
     """Each pass gives a graph with the same outputs for ``samples``."""
     for step, before, after in float_stage(graph, samples):
-        assert after is before or difference(before, after, samples) is None, step.name
+        assert after == before or difference(before, after, samples) is None, step.name
