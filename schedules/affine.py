@@ -210,11 +210,19 @@ class _Vector(ABC):
     def write(self, index: Any) -> None:
         """Outputs from ``index`` on."""
 
-    def short_codes(self, sums: Any) -> Any:
-        """The codes of all sums, in their order."""
+    def short_codes(self, sums: Any, index: Any) -> Any:
+        """The codes of all sums, in their order; ``index``: of the first output."""
         words = load(self.constants["multiplier"], 0, self.lanes)
-        scalars = [self.buffers["scalars"][int(place)] for place in (Scalar.SHIFT, Scalar.Y_ZERO)]
-        return short_form.codes(sums, words, self.spec.epilogue, *scalars)
+        shift, zero = (self.buffers["scalars"][int(place)] for place in (Scalar.SHIFT, Scalar.Y_ZERO))
+        return short_form.codes(sums, words, self.spec.epilogue, shift, zero, self.added(index))
+
+    def added(self, index: Any) -> short_form.Added | None:
+        """The other operand of the outputs from ``index`` on, in the order of their sums."""
+        if self.spec.epilogue.residual is None:
+            return None
+        codes = tir.Bind(_joined([tir.Bind(load(self.buffers["residual"], index, self.lanes))], self.order))
+        zero, multiplier = (self.buffers["scalars"][int(place)] for place in (Scalar.RESIDUAL_ZERO, Scalar.RESIDUAL_MULTIPLIER))
+        return short_form.Added(codes, zero, multiplier)
 
 
 class _WidenedVector(_Vector):
@@ -224,7 +232,7 @@ class _WidenedVector(_Vector):
     def write(self, index: Any) -> None:
         kind = f"int32x{self.lanes}"
         total = load(self.constants["bias"], 0, self.lanes) + tir.cast(self.seen(index), kind) * tir.cast(self.weights, kind)
-        store(self.buffers["y"], self.short_codes(total), index, self.lanes)
+        store(self.buffers["y"], self.short_codes(total, index), index, self.lanes)
 
 
 class _GroupedVector(_Vector):
@@ -259,7 +267,7 @@ class _GroupedVector(_Vector):
             x = tir.reinterpret(f"{self.unit.x_dtype}x{words * self.unit.taps}", parts[byte % len(parts)])
             bias = load(self.constants["bias"], byte * words, words)
             sums.append(tir.Bind(self.unit.multiply_add(bias, x, weights, words)))
-        codes = self.short_codes(_joined(sums, range(self.lanes)))
+        codes = self.short_codes(_joined(sums, range(self.lanes)), index)
         store(self.buffers["y"], self.ungrouped(codes), index, self.lanes)
 
     def ungrouped(self, codes: Any) -> Any:

@@ -41,7 +41,7 @@ What depthwise convolutions with a 1x1 kernel, stride 1, no padding do (affine) 
 | epilogue                                 | how                                                             |
 |------------------------------------------|-----------------------------------------------------------------|
 | saturated within 16 bits, not shifted    | products, sums and their requantization in 16 bits              |
-| short                                    | dot products of four bytes with one weight, then as above       |
+| short, with or without a residual        | dot products of four bytes with one weight, then as above       |
 | short, neon                              | codes widened to 32 bits, then as above                         |
 | short, x86-64, and all others            | depthwise                                                       |
 """

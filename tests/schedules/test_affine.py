@@ -14,6 +14,7 @@ from tests.schedules.harness import TARGETS, instruction_sets
 
 WORDS = Epilogue(True, None, "uint8", pre_shifted=False, saturated=True, word_bounds=True)
 UNSHIFTED = Epilogue(True, None, "uint8", pre_shifted=False, short=True)
+ADDED = Epilogue(True, "uint8", "uint8", short=True)
 POINT = (1, 1)
 SPECS = [
     spec(64, (30, 31), POINT),  # tasks of several ranges
@@ -32,6 +33,9 @@ SPECS = [
     spec(144, (3, 3), POINT, batch=2),
     spec(144, (11, 13), POINT, bits=4),
     spec(96, (7, 9), POINT, epilogue=Epilogue(True, None, "uint8", short=True, left=5)),
+    spec(48, (5, 5), POINT, batch=2, epilogue=ADDED),  # whole vectors, and rests of all sizes
+    spec(3, (7, 9), POINT, bits=2, epilogue=ADDED),
+    spec(144, (3, 4), POINT, epilogue=Epilogue(True, "uint8", "uint8", pre_shifted=False, short=True)),
     spec(96, (7, 9), POINT, epilogue=WORDS),
     spec(4, (5, 7), POINT, batch=2, epilogue=WORDS),
     spec(48, (3, 5), POINT, epilogue=WORDS),
