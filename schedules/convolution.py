@@ -39,7 +39,7 @@ def build(spec: ConvolutionSpec, instruction_set: str, tiling: Tiling = ()) -> K
 
     Raises ValueError for a tiling that does not fit.
     """
-    instruction = _instruction(spec, instruction_set)
+    instruction = serving_instruction(spec, instruction_set)
     if instruction is not None:
         return convolution_direct.build(spec, instruction, f"convolution_{_NAMES[instruction_set]}", tiling)
     if tiling:
@@ -49,16 +49,17 @@ def build(spec: ConvolutionSpec, instruction_set: str, tiling: Tiling = ()) -> K
 
 def tilings(spec: ConvolutionSpec, instruction_set: str) -> tuple[Tiling, ...]:
     """What :func:`build` may be told to do, the model's choice first; empty for plain loops."""
-    instruction = _instruction(spec, instruction_set)
+    instruction = serving_instruction(spec, instruction_set)
     return () if instruction is None else convolution_direct.tilings(spec, instruction)
 
 
 def refuses(spec: ConvolutionSpec, instruction_set: str, tiling: Tiling) -> str:
     """Why :func:`build` does not take a tiling for this convolution; "" if it does."""
-    instruction = _instruction(spec, instruction_set)
+    instruction = serving_instruction(spec, instruction_set)
     return "plain loops have no tiling" if instruction is None else convolution_direct.refuses(spec, instruction, tiling)
 
 
-def _instruction(spec: ConvolutionSpec, instruction_set: str) -> DotProduct | None:
+def serving_instruction(spec: ConvolutionSpec, instruction_set: str) -> DotProduct | None:
+    """The instruction that the direct schedule uses; None where plain loops serve."""
     serving = (found for found in INSTRUCTIONS[instruction_set] if convolution_direct.serves(spec, found))
     return next(serving, None)

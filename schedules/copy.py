@@ -68,10 +68,13 @@ class Side:
 
 
 def build(spec: CopySpec, instruction_set: str) -> Kernel:
-    """The copy ``spec``, one form for every instruction set; ``scalars`` is an argument although only pads read it."""
+    """The copy ``spec``, one form for every instruction set; pads alone have ``scalars``."""
     del instruction_set
     source, result = Side(spec.in_shape, spec.in_layout), Side(spec.out_shape, spec.out_layout)
-    arguments = {"x": (source.elements, spec.dtype), "scalars": (SCALARS, "int32"), "y": (result.elements, spec.dtype)}
+    arguments = {"x": (source.elements, spec.dtype)}
+    if _pads(spec):
+        arguments["scalars"] = (SCALARS, "int32")
+    arguments["y"] = (result.elements, spec.dtype)
     rank = len(spec.out_shape)
     unmoved = all(start == 0 for start in spec.starts) and all(step == 1 for step in spec.steps)
     same = spec.in_shape == spec.out_shape and unmoved
@@ -124,13 +127,21 @@ def _origin(spec: CopySpec, axis: int) -> tuple[int, int]:
     return spec.starts[axis] if spec.starts else 0, spec.steps[axis] if spec.steps else 1
 
 
-def _inside(spec: CopySpec, axis: int, index: Any) -> Any | None:
-    """Whether the source index of an axis is inside; None where it always is."""
+def _reaches_outside(spec: CopySpec, axis: int) -> bool:
+    """Whether some elements come from before or behind the source along an axis."""
     start, step = _origin(spec, axis)
     ends = start, start + (spec.out_shape[axis] - 1) * step
-    if min(ends) >= 0 and max(ends) < spec.in_shape[axis]:
-        return None
-    return tir.And(index >= 0, index < spec.in_shape[axis])
+    return min(ends) < 0 or max(ends) >= spec.in_shape[axis]
+
+
+def _pads(spec: CopySpec) -> bool:
+    """Whether some elements have no source."""
+    return not spec.reshape and any(_reaches_outside(spec, axis) for axis in range(len(spec.out_shape)))
+
+
+def _inside(spec: CopySpec, axis: int, index: Any) -> Any | None:
+    """Whether the source index of an axis is inside; None where it always is."""
+    return tir.And(index >= 0, index < spec.in_shape[axis]) if _reaches_outside(spec, axis) else None
 
 
 def _all(conditions: list[Any | None]) -> Any | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from tvm.script import tirx as T  # noqa: N812
@@ -41,6 +42,7 @@ class DotProduct:
     least_weight: int = -128
 
 
+@cache
 def description(lanes: int, group: int, x_dtype: str, weight_dtype: str) -> Any:
     """The meaning of a :class:`DotProduct` as plain loops."""
     return _whole_word(lanes, x_dtype) if group == DEPTH else _grouped(lanes, group, x_dtype, weight_dtype)

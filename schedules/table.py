@@ -48,8 +48,9 @@ What depthwise convolutions with a 1x1 kernel, stride 1, no padding do (affine) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeGuard
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Final, TypeGuard
 
 from qcompiler.backend.kernel import (
     AddSpec,
@@ -74,6 +75,8 @@ from qcompiler.schedules import (
     affine,
     broadcast,
     convolution,
+    convolution_direct,
+    convolution_generic,
     copy,
     depthwise,
     elementwise,
@@ -88,22 +91,23 @@ from qcompiler.schedules import (
 )
 from qcompiler.schedules.tiling import Tiling
 
-OTHERS: Final[Mapping[type, Callable[[Any, str], Kernel]]] = {
-    PoolSpec: pooling.build,
-    AddSpec: elementwise.build,
-    RescaleSpec: elementwise.build,
-    CopySpec: copy.build,
-    MoveSpec: move.build,
-    ArgmaxSpec: ranking.build,
-    TopkSpec: ranking.build,
-    EmbeddingSpec: embedding.build,
-    ResizeSpec: resize.build,
-    BinarySpec: broadcast.build,
-    LookupSpec: lookup.build,
-    PreluSpec: broadcast.build,
-    ReduceSpec: reduction.build,
-    MatmulSpec: matmul.build,
+OTHERS: Final[Mapping[type, ModuleType]] = {
+    PoolSpec: pooling,
+    AddSpec: elementwise,
+    RescaleSpec: elementwise,
+    CopySpec: copy,
+    MoveSpec: move,
+    ArgmaxSpec: ranking,
+    TopkSpec: ranking,
+    EmbeddingSpec: embedding,
+    ResizeSpec: resize,
+    BinarySpec: broadcast,
+    LookupSpec: lookup,
+    PreluSpec: broadcast,
+    ReduceSpec: reduction,
+    MatmulSpec: matmul,
 }
+"""The schedule of every kernel but convolutions: a module with ``build(spec, instruction_set)``."""
 
 
 def build_kernel(spec: KernelSpec, instruction_set: str, tiling: Tiling = ()) -> Kernel:
@@ -115,10 +119,18 @@ def build_kernel(spec: KernelSpec, instruction_set: str, tiling: Tiling = ()) ->
         return convolution.build(spec, instruction_set, tiling)
     if tiling:
         raise ValueError(f"the schedule has no tiling: {spec}")
-    if isinstance(spec, ConvolutionSpec):
-        build = affine.build if affine.serves(spec, instruction_set) else depthwise.build
-        return build(spec, instruction_set)
-    return OTHERS[type(spec)](spec, instruction_set)
+    kernel: Kernel = schedule_of(spec, instruction_set).build(spec, instruction_set)
+    return kernel
+
+
+def schedule_of(spec: KernelSpec, instruction_set: str) -> ModuleType:
+    """The module that schedules a kernel."""
+    if not isinstance(spec, ConvolutionSpec):
+        return OTHERS[type(spec)]
+    if spec.is_depthwise:
+        return affine if affine.serves(spec, instruction_set) else depthwise
+    direct = convolution.serving_instruction(spec, instruction_set) is not None
+    return convolution_direct if direct else convolution_generic
 
 
 def tilings(spec: KernelSpec, instruction_set: str) -> tuple[Tiling, ...]:

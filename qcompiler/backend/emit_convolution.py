@@ -64,7 +64,8 @@ def convolution(lowering: Lowering, node: Node) -> None:
     per_channel = dict(zip(CHANNEL_ARGUMENTS[1:], data, strict=False))
     if short:
         per_channel = {"multiplier": arith.short_word(per_channel["multiplier"], first_shift)}
-    more = {name: lowering.channel_constant(values) for name, values in per_channel.items()}
+    wanted = [name for name in epilogue.channel_arguments if name != "bias"]
+    more = {name: lowering.channel_constant(per_channel[name]) for name in wanted}
     step = lowering.step(node, spec, reads, scalars, **more)
     bias = lowering.graph.constant[sums.inputs[2]].data if len(sums.inputs) == 3 else np.zeros(len(codes), dtype=np.int32)
     step.weights = (codes, bias)

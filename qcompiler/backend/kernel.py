@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from qcompiler.arith import weight_places
+from qcompiler.errors import InternalError
 
 SCALARS: Final = 8
 LANES: Final = 16
@@ -56,6 +57,8 @@ class Epilogue:
     ``word_bounds``: of the saturated form of an affine map with weights of 8 bits and no first shift, whether ``lower`` and
     ``upper`` have 16 bits.
     ``residual``: the other operand of a fused addition, same shape and place as the output; its numpy type, or None.
+
+    InternalError where these contradict each other: what can be written down is what schedules have to serve.
     """
 
     narrow: bool
@@ -67,17 +70,30 @@ class Epilogue:
     word_bounds: bool = False
     left: int = 0
 
+    def __post_init__(self) -> None:
+        bytes_only = self.short or self.saturated
+        if bytes_only and (not self.narrow or self.short == self.saturated or self.out_dtype != "uint8"):
+            raise InternalError(f"short or saturated, not both, are narrow forms of bytes: {self}")
+        if (self.saturated and self.residual) or (self.short and self.residual not in (None, "uint8")):
+            raise InternalError(f"saturated forms add no other operand, short ones bytes: {self}")
+        if self.left and (not self.short or self.residual):
+            raise InternalError(f"only short forms without another operand move sums left: {self}")
+        if self.word_bounds and (not self.saturated or self.pre_shifted):
+            raise InternalError(f"bounds of 16 bits are those of saturated forms without first shift: {self}")
+
     @property
     def channel_arguments(self) -> tuple[str, ...]:
         """The arguments with one int32 for each stored channel, in order."""
-        return CHANNEL_ARGUMENTS if self.narrow and not self.short else CHANNEL_ARGUMENTS[:2]
+        if not self.narrow or self.short:
+            return CHANNEL_ARGUMENTS[:2]
+        return tuple(name for name in CHANNEL_ARGUMENTS if name != "pre_shift" or self.pre_shifted)
 
 
 @dataclass(frozen=True)
 class ConvolutionSpec:
     """conv2d and linear (height = width = 1), with the requantization fused.
 
-    Sizes are logical; padding is top, left, bottom, right.
+    Sizes are logical; padding is top, left, bottom, right. InternalError for an epilogue that no such convolution has.
     """
 
     batch: int
@@ -92,6 +108,13 @@ class ConvolutionSpec:
     groups: int
     weight_bits: int  # 8, 4 or 2; below 8 stored packed
     epilogue: Epilogue
+
+    def __post_init__(self) -> None:
+        epilogue = self.epilogue
+        if epilogue.word_bounds and (not self.is_affine or self.places):
+            raise InternalError(f"bounds of 16 bits are those of affine maps with weights of 8 bits: {self}")
+        if epilogue.short and epilogue.residual and self.places and not epilogue.pre_shifted:
+            raise InternalError(f"sums that are moved left before another operand is added have to be moved right: {self}")
 
     @property
     def out_height(self) -> int:

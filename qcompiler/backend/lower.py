@@ -254,5 +254,8 @@ def _call(step: Step, addresses: Mapping[str, Address], made: tuple[str, Kernel]
         known["bias"] = constants.add(padded)
     known.update({argument: addresses[name] for argument, name in step.reads.items()})
     known["y"] = addresses[step.writes]
+    ignored = (known.keys() - {"scalars"}) - set(kernel.arguments)
+    if ignored:
+        raise InternalError(f"{step.layer}: the kernel has no place for {', '.join(sorted(ignored))}: {step.spec}")
     alone = work(step.spec) < LEAST_SHARED_WORK
     return Call(symbol, tuple(known[name] for name in kernel.arguments), kernel.tasks, step.layer, alone)

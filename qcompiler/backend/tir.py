@@ -15,9 +15,10 @@ from typing import Any, Final
 import tvm
 from tvm import s_tir, te, tirx
 from tvm.ir import PointerType, PrimType
-from tvm_ffi import structural_map
+from tvm_ffi import structural_map, structural_walk
 
 from qcompiler.backend.prefetch import insert
+from qcompiler.errors import InternalError
 from qcompiler.interrupts import temporary_folder
 
 MAXIMUM_STACK_BYTES: Final = 64 * 1024
@@ -223,6 +224,17 @@ def stack_bytes(body: Any) -> int:
     return total
 
 
+def _touched(body: Any) -> set[str]:
+    """The names of the buffers that a lowered body reads or writes."""
+    touched: set[str] = set()
+
+    def see(node: Any) -> None:
+        touched.add((node.source if isinstance(node, tvm.ir.TensorLoad) else node.buffer).name)
+
+    structural_walk(body, [(tvm.ir.TensorLoad, see), (tirx.BufferStore, see)], order="pre")
+    return touched
+
+
 def _aligned_stack() -> list[Any]:
     """Statements that align the function's stack to whole vectors, so that those which LLVM keeps there do not cross cache lines.
 
@@ -239,7 +251,8 @@ def lower_kernel(function: Any | Sequence[Any], name: str, target: Mapping[str, 
     """The plain C form of a scheduled function: pointers, then int32 ``begin`` and ``end`` of the tasks.
 
     A sequence of functions with equal parameters is one kernel whose tasks are those of the first, then
-    those of the second, and so on. Raises ValueError when the local buffers exceed 64 KiB.
+    those of the second, and so on. Raises ValueError when the local buffers exceed 64 KiB, InternalError where an
+    argument is neither read nor written: what a kernel is given takes part in its result.
     """
     from qcompiler.backend.short_form import expand
 
@@ -248,9 +261,10 @@ def lower_kernel(function: Any | Sequence[Any], name: str, target: Mapping[str, 
     begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
     pointers: list[Any] = []
     body: list[Any] = []
-    first = 0
+    first, touched = 0, {"x"}  # what there is of x may be out of reach, behind padding
     for part in parts:
         lowered, declarations, statements, tasks = _lower_part(part, bound)
+        touched |= _touched(lowered.body)
         if not pointers:
             pointers = [
                 tirx.Var(f"{parameter.name}_pointer", PointerType(PrimType(parameter.dtype))) for parameter in lowered.params
@@ -259,6 +273,9 @@ def lower_kernel(function: Any | Sequence[Any], name: str, target: Mapping[str, 
         body += declarations
         body.append(_over_tasks(statements, tasks, first, begin, end))
         first += tasks
+    unused = [parameter.name for parameter in lowered.params if parameter.name not in touched]
+    if unused:
+        raise InternalError(f"kernel {name} neither reads nor writes its {', '.join(unused)}")
     whole = expand(tirx.SeqStmt(body), bound)
     used = stack_bytes(whole)
     if used > MAXIMUM_STACK_BYTES:

@@ -123,7 +123,7 @@ def test_what_ships_leaves_enough_tasks_to_several_threads(name: str) -> None:
     target = load_target(name)
     for key, tuned in shipped_tiles(target).kernels.items():
         spec = spec_of(key)
-        instruction = convolution._instruction(spec, target.instruction_set)
+        instruction = convolution.serving_instruction(spec, target.instruction_set)
         assert instruction is not None
         plan = plan_convolution(spec, instruction)
         assert plan is not None

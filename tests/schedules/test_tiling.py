@@ -92,7 +92,7 @@ def test_every_tiling_that_is_taken_is_exact(instruction_set: str, tmp_path: Pat
 
 @pytest.mark.parametrize("instruction_set", X86)
 def test_tilings_where_weights_come_tap_by_tap(instruction_set: str, tmp_path: Path) -> None:
-    plan = plan_convolution(BY_TAPS, convolution._instruction(BY_TAPS, instruction_set))
+    plan = plan_convolution(BY_TAPS, convolution.serving_instruction(BY_TAPS, instruction_set))
     assert plan is not None
     assert plan.problem.by_taps == ("vnni" in instruction_set)
     texts = "14:1x7x1/2x14x4", "14:1x2x4/2x14x4", "14:2x14x1/2x14x1", "8:1x8x2/2x8x4+6:1x6x2/2x6x4", "14:1x2x2/1x14x2"
@@ -138,7 +138,7 @@ def test_what_is_worth_a_measurement(name: str, instruction_set: str) -> None:
     assert 1 <= len(others) <= MOST_TILINGS + 2
     assert len({models, *others}) == len(others) + 1
     assert not any(refuses(case, instruction_set, tiling) for tiling in (models, *others))
-    instruction = convolution._instruction(case, instruction_set)
+    instruction = convolution.serving_instruction(case, instruction_set)
     assert instruction is not None
     plan = plan_convolution(case, instruction)
     assert plan is not None
