@@ -25,13 +25,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """What shares expensive fixtures runs in one process: a file, all of end_to_end, a target of the random graphs."""
+    """What shares expensive fixtures runs in one process: a file, all of end_to_end, a target of some files."""
+
+    by_target = ("tests/wall/", "tests/schedules/test_every_form.py")
 
     def _split_scope(self, nodeid: str) -> str:
         path, _, name = nodeid.partition("::")
         if "/end_to_end/" in path:
             return "end_to_end"
-        match = re.search(r"\[(?P<target>[a-z0-9-]+)-\d+\]$", name) if path.startswith("tests/wall/") else None
+        match = re.search(r"\[(?P<target>[a-z0-9-]+?)(-\d+)?\]$", name) if path.startswith(self.by_target) else None
         return path + (match["target"] if match else "")
 
 

@@ -65,7 +65,13 @@ if "avx_vnni" not in _host_flags() and _host_flags() >= _ENCODED_OTHERWISE:
     _X86_FLAGS["avxvnni"] = _ENCODED_OTHERWISE
 
 
-def _reason_to_skip(instruction_set: str) -> str | None:
+def runs_in_process(instruction_set: str) -> bool:
+    """Whether this is a form of x86: others are emulated."""
+    return instruction_set in _X86_FLAGS
+
+
+def reason_to_skip(instruction_set: str) -> str | None:
+    """Why kernels cannot run here; None if they can."""
     if instruction_set in _X86_FLAGS:
         flags = _host_flags()
         missing = sorted(_X86_FLAGS[instruction_set] - flags)
@@ -80,7 +86,7 @@ def instruction_sets(leave_out: Collection[str] = ()) -> Sequence[Any]:
     """The other instruction sets as pytest parameters, skipped with the reason where they cannot run."""
     parameters = []
     for name in (name for name in TARGETS if name not in leave_out):
-        reason = _reason_to_skip(name)
+        reason = reason_to_skip(name)
         marks = [pytest.mark.skip(reason=reason)] if reason else []
         if name not in _X86_FLAGS:
             marks.append(pytest.mark.arm64)
@@ -114,8 +120,9 @@ def saturated(values: dict[str, Array], array: Array) -> dict[str, Array]:
 
 def short(values: dict[str, Array], array: Array, residual: bool = False) -> dict[str, Array]:
     """``values`` with bounds as short kernels take them to be; ``residual``: those that add another operand."""
-    left = values["pre_shift"] < 0  # then the code has to saturate before 16 bits do
-    values["multiplier"] = np.where(left, np.maximum(values["multiplier"], 1 << (array[Scalar.SHIFT] - 7)), values["multiplier"])
+    left = np.maximum(-values["pre_shift"], 0)  # then the code has to saturate before 16 bits do
+    least = -(-(256 << int(array[Scalar.SHIFT])) // (arith.SHORT_LIMIT - (1 << left)))
+    values["multiplier"] = np.where(left, np.maximum(values["multiplier"], least), values["multiplier"]).astype(np.int32)
     if residual:
         least, most = arith.short_bounds(values["pre_shift"].astype(np.int64))
         return values | {"lower": least.astype(values["lower"].dtype), "upper": most.astype(values["upper"].dtype)}
@@ -153,7 +160,7 @@ def prepare(kernel: Kernel, instruction_set: str, folder: Path) -> Callable[[Map
     target = TARGETS[instruction_set]
     content = CompiledKernels([lower_kernel(kernel.function, "k", target)], target).content
     (folder / "k.o").write_bytes(content)
-    if instruction_set in _X86_FLAGS:
+    if runs_in_process(instruction_set):
         subprocess.run(["cc", "-shared", "-o", str(folder / "k.so"), str(folder / "k.o")], check=True)
         function = ctypes.CDLL(str(folder / "k.so")).k
 
@@ -165,7 +172,7 @@ def prepare(kernel: Kernel, instruction_set: str, folder: Path) -> Callable[[Map
         return copies[id(arrays["y"])][1].copy()
 
     def run(arrays: Mapping[str, Array]) -> Array:
-        if instruction_set not in _X86_FLAGS:
+        if not runs_in_process(instruction_set):
             copies = {id(arrays[name]): arrays[name].copy() for name in kernel.arguments}
             buffers = {name: copies[id(arrays[name])] for name in kernel.arguments}
             _run_emulated(kernel, buffers, folder)

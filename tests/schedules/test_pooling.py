@@ -60,7 +60,7 @@ def reference(spec: PoolSpec, x: Array, multiplier: Array, scalar: dict[str, int
         for j, column in enumerate(columns):
             taps = x[:, row][:, :, column].astype(np.int64)
             if spec.kind == "max":
-                y[:, i, j] = taps.max(axis=(1, 2))
+                y[:, i, j] = taps.max(axis=(1, 2), initial=np.iinfo(spec.in_dtype).min)
             else:
                 count = spec.counts[0][i] * spec.counts[1][j]
                 total = (taps - scalar["x_zero"]).sum(axis=(1, 2)) * multiplier[count]

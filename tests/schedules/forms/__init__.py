@@ -1,0 +1,1 @@
+"""Every form of every schedule: the families of kernels that tests enumerate."""

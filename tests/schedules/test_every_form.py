@@ -1,0 +1,159 @@
+"""Every form of every schedule equals the reference, bit for bit: pairs of what it may be asked, or (exhaustive) all of it.
+
+What is enumerated follows from the descriptions themselves: a schedule, or a field of a description, that takes no value or one
+only fails here until it is enumerated in :mod:`tests.schedules.forms`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, KernelSpec, replaceable
+from qcompiler.schedules import affine, convolution_direct, convolution_generic, depthwise, table
+from qcompiler.schedules.kernel_form import KernelForm, epilogue_form, kernel_form
+from tests.schedules.forms.batch import Call, results
+from tests.schedules.forms.family import BEFORE, Array, Family
+from tests.schedules.forms.pairwise import cover, pairs
+from tests.schedules.forms.table import FAMILIES
+from tests.schedules.harness import instruction_sets
+
+TOGETHER = 60  # kernels of a library
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel to run; ``row``: its values of the family's axes, the instruction set first."""
+
+    family: Family
+    row: tuple[Any, ...]
+    spec: KernelSpec
+
+    @property
+    def instruction_set(self) -> str:
+        return str(self.row[0])
+
+
+@cache
+def candidates(place: int) -> tuple[Case, ...]:
+    """All cases of a family."""
+    family = FAMILIES[place]
+    rows = product(*family.axes.values())
+    made = ((row, family.make(*row)) for row in rows)
+    return tuple(Case(family, row, spec) for row, spec in made if spec is not None)
+
+
+@cache
+def pairwise() -> tuple[Case, ...]:
+    """Those that hold every pair of values of every family."""
+    return tuple(
+        candidates(place)[chosen] for place in range(len(FAMILIES)) for chosen in cover([case.row for case in candidates(place)])
+    )
+
+
+@cache
+def exhaustive() -> tuple[Case, ...]:
+    """The whole product of instruction sets and the core axes of every family, with all forms; the other axes take turns."""
+    found = list(pairwise())
+    for place, family in enumerate(FAMILIES):
+        columns = [0, *(list(family.axes).index(name) for name in family.core or family.axes)]
+        cores: dict[tuple[Any, ...], list[Case]] = defaultdict(list)
+        for case in candidates(place):
+            cores[tuple(case.row[column] for column in columns)].append(case)
+        mine = [case for case in found if case.family is family]
+        known, reached = {tuple(case.row[column] for column in columns) for case in mine}, {form(case) for case in mine}
+        for turn, (core, cases) in enumerate(cores.items()):
+            turned = [cases[(turn * 7 + place) % len(cases)] for place in range(len(cases))]
+            chosen = next((case for case in turned if form(case) not in reached), None)
+            if chosen is None and core in known:
+                continue
+            found.append(chosen or turned[0])
+            reached.add(form(found[-1]))
+    return tuple(found)
+
+
+def form(case: Case) -> tuple[str, str, str, int]:
+    """What is counted of a case: its instruction set, and what :func:`kernel_form` says."""
+    bits = case.spec.weight_bits if isinstance(case.spec, ConvolutionSpec) else 0
+    return case.instruction_set, case.family.schedule, epilogue_form(case.spec), bits
+
+
+def mismatches(cases: Sequence[Case], folder: Path) -> Iterator[str]:
+    """Builds and runs kernels for one instruction set; what is not the reference's."""
+    for first in range(0, len(cases), TOGETHER):
+        (part := folder / str(first)).mkdir()
+        yield from _mismatches(cases[first : first + TOGETHER], part)
+
+
+def _mismatches(cases: Sequence[Case], folder: Path) -> Iterator[str]:
+    kernels = [table.build_kernel(case.spec, case.instruction_set) for case in cases]
+    calls: list[Call] = []
+    expected: list[tuple[str, Array]] = []
+    for place, (case, kernel) in enumerate(zip(cases, kernels, strict=True)):
+        for run in case.family.runs(case.spec, kernel):
+            shape = (*run.wanted.shape[:-1], run.stored or run.wanted.shape[-1])
+            y = np.full(shape, BEFORE, run.wanted.dtype)
+            calls.append((place, {**run.arrays, "y": y}))
+            expected.append((f"{case.spec} on {case.instruction_set}, {run.name}", run.wanted))
+            for name in replaceable(case.spec):  # the result may take the place of an argument
+                if name in run.arrays and (run.arrays[name].dtype, run.arrays[name].size) == (y.dtype, y.size):
+                    taken = run.arrays[name].reshape(shape)
+                    calls.append((place, {**run.arrays, name: taken, "y": taken}))
+                    expected.append((f"{case.spec} on {case.instruction_set}, {run.name}, over {name}", run.wanted))
+    found = results(kernels, calls, cases[0].instruction_set, folder)
+    for (label, wanted), y in zip(expected, found, strict=True):
+        wrong = int((y[..., : wanted.shape[-1]] != wanted).sum())
+        if wrong:
+            yield f"{wrong} of {wanted.size} differ: {label}"
+
+
+def check(cases: Sequence[Case], instruction_set: str, folder: Path) -> None:
+    chosen = [case for case in cases if case.instruction_set == instruction_set]
+    for case in chosen:
+        assert kernel_form(case.spec, instruction_set) == KernelForm(*form(case)[1:]), case.spec
+    wrong = list(mismatches(chosen, folder))
+    assert not wrong, f"{len(wrong)} runs of {len(chosen)} kernels differ from the reference, such as\n" + "\n".join(wrong[:8])
+
+
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+def test_pairs_of_values_equal_the_reference(instruction_set: str, tmp_path: Path) -> None:
+    check(pairwise(), instruction_set, tmp_path)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+def test_every_form_equals_the_reference(instruction_set: str, tmp_path: Path) -> None:
+    check(exhaustive(), instruction_set, tmp_path)
+
+
+def test_every_schedule_is_enumerated() -> None:
+    """A new schedule, or a new kind of description, has no family yet."""
+    modules = {affine, depthwise, convolution_direct, convolution_generic, *table.OTHERS.values()}
+    assert {family.schedule for family in FAMILIES} == {module.__name__.rsplit(".", 1)[-1] for module in modules}
+    assert {type(case.spec) for case in pairwise()} == set(get_args(KernelSpec))
+
+
+@pytest.mark.parametrize("kind", [Epilogue, *get_args(KernelSpec)])
+def test_every_field_takes_several_values(kind: type) -> None:
+    """Nobody knows whether schedules heed a field that always has the same value."""
+    specs = [case.spec for case in pairwise()]
+    records = [spec.epilogue for spec in specs if isinstance(spec, ConvolutionSpec)] if kind is Epilogue else specs
+    for field in fields(kind):
+        taken = {getattr(record, field.name) for record in records if isinstance(record, kind)}
+        assert len(taken) > 1, f"{kind.__name__}.{field.name} is always {taken}"
+
+
+def test_the_selections_hold_what_they_say() -> None:
+    """All pairs of values of a family; and all forms, on every instruction set and with all bits."""
+    for place, family in enumerate(FAMILIES):
+        chosen = [case.row for case in pairwise() if case.family is family]
+        assert set().union(*map(pairs, chosen)) == set().union(*(pairs(case.row) for case in candidates(place)))
+    assert {form(case) for case in exhaustive()} == {form(case) for place in range(len(FAMILIES)) for case in candidates(place)}
