@@ -77,6 +77,7 @@ def exhaustive() -> tuple[Case, ...]:
                 continue
             found.append(chosen or turned[0])
             reached.add(form(found[-1]))
+        found += {form(case): case for case in candidates(place) if form(case) not in reached}.values()
     return tuple(found)
 
 

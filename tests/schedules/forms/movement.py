@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from qcompiler.backend.image import PHYSICAL
+from qcompiler.backend.image import DENSE, PHYSICAL
 from qcompiler.backend.index_map import stored_array
 from qcompiler.backend.kernel import ArgmaxSpec, CopySpec, EmbeddingSpec, Kernel, MoveSpec, TopkSpec
 from tests.schedules import test_copy, test_move
@@ -16,7 +16,8 @@ from tests.schedules.forms.family import BEFORE, DTYPES, OTHER_SETS, Array, Fami
 from tests.schedules.harness import scalars
 
 COPIES: Final = tuple({replace(spec, dtype="uint8"): None for spec in test_copy.SPECS})[::3]
-MOVES: Final = tuple(test_move.SPECS)[::3]
+MOVES: Final = (*tuple(test_move.SPECS)[1::3], "pad and turn")
+LAYOUTS: Final = ((PHYSICAL, PHYSICAL), (DENSE, PHYSICAL), (PHYSICAL, DENSE))
 LINES: Final = (((2, 21, 3, 5), 2), ((2, 40, 9), 1), ((1, 30, 7), 2), ((1, 32, 6), 2), ((2, 6), 1))
 
 
@@ -31,8 +32,8 @@ def _copy_runs(spec: CopySpec, kernel: Kernel) -> Iterator[Run]:
         yield Run(name, arrays, *by_pixel(wanted)) if spec.out_layout == PHYSICAL else Run(name, arrays, wanted)
 
 
-def _move(instruction_set: str, move: str, dtype: str) -> MoveSpec:
-    return replace(test_move.SPECS[move], dtype=dtype)
+def _move(instruction_set: str, move: str, dtype: str, layouts: tuple[str, str]) -> MoveSpec:
+    return replace(test_move.SPECS[move], dtype=dtype, in_layout=layouts[0], out_layout=layouts[1])
 
 
 def _move_runs(spec: MoveSpec, kernel: Kernel) -> Iterator[Run]:
@@ -43,8 +44,8 @@ def _move_runs(spec: MoveSpec, kernel: Kernel) -> Iterator[Run]:
             moved = test_move.moved(step, moved)
         wanted = np.full(spec.out_shape, BEFORE, spec.dtype)
         np.moveaxis(wanted, spec.axis, 0)[spec.offset : spec.offset + moved.shape[spec.axis]] = np.moveaxis(moved, spec.axis, 0)
-        arrays = {"x": stored_array(x, PHYSICAL), "scalars": scalars(x_zero=test_move.X_ZERO), **kernel.constants}
-        yield Run(name, arrays, *by_pixel(wanted))
+        arrays = {"x": stored_array(x, spec.in_layout), "scalars": scalars(x_zero=test_move.X_ZERO), **kernel.constants}
+        yield Run(name, arrays, *by_pixel(wanted)) if spec.out_layout == PHYSICAL else Run(name, arrays, wanted)
 
 
 def _argmax(instruction_set: str, line: tuple[Any, int], keep: bool, largest: bool, last: bool, dtype: str) -> ArgmaxSpec:
@@ -96,7 +97,7 @@ def _embedding_runs(spec: EmbeddingSpec, kernel: Kernel) -> Iterator[Run]:
 BOTH: Final = (False, True)
 FAMILIES: Final = (
     Family("copy", {"instruction_set": OTHER_SETS, "copy": COPIES, "dtype": DTYPES}, _copy, _copy_runs),
-    Family("move", {"instruction_set": OTHER_SETS, "move": MOVES, "dtype": DTYPES}, _move, _move_runs),
+    Family("move", {"instruction_set": OTHER_SETS, "move": MOVES, "dtype": DTYPES, "layouts": LAYOUTS}, _move, _move_runs),
     Family(
         "ranking",
         {"instruction_set": OTHER_SETS, "line": LINES, "keep": BOTH, "largest": BOTH, "last": BOTH, "dtype": DTYPES},

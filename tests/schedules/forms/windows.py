@@ -51,16 +51,23 @@ def _pool_runs(spec: PoolSpec, kernel: Kernel) -> Iterator[Run]:
             yield Run(name, {"x": x, "multiplier": multiplier, "scalars": scalars(**scalar)}, wanted, shape[3])
 
 
-def _resize(instruction_set: str, channels: int, images: int, dtype: str, narrow: bool) -> ResizeSpec | None:
-    rows, columns = ((0, 1, 0), (0, 1, 3), (1, 2, 1), (2, 2, 0)), ((3, 3, 0), (1, 2, 2), (0, 1, 4))
+SIZES: Final = {
+    "odd": (3, 4, ((0, 1, 0), (0, 1, 3), (1, 2, 1), (2, 2, 0)), ((3, 3, 0), (1, 2, 2), (0, 1, 4)), (4, 5)),
+    "double": (2, 2, ((0, 0, 0), (0, 1, 1), (0, 1, 3), (1, 1, 0)), ((0, 0, 0), (0, 1, 1), (0, 1, 3), (1, 1, 0)), (4, 4)),
+}
+
+
+def _resize(instruction_set: str, size: str, channels: int, images: int, dtype: str, narrow: bool) -> ResizeSpec | None:
     if narrow and dtype == "int32":
         return None
-    return ResizeSpec(images, 3, 4, channels, rows, columns, (4, 5), dtype, narrow)
+    height, width, *rest = SIZES[size]
+    return ResizeSpec(images, height, width, channels, *rest, dtype, narrow)
 
 
 def _resize_runs(spec: ResizeSpec, kernel: Kernel) -> Iterator[Run]:
     zero = zero_of(spec.dtype, 100)
-    multiplier, shift = (51, 10) if spec.narrow else (1717986918, 35)
+    shift = 10 if spec.narrow else 35
+    multiplier = (1 << shift) // (spec.denominators[0] * spec.denominators[1])
     within = {"int32": (-(1 << 24), 1 << 24)}
     for name, x in fills((spec.images, spec.channels, spec.height, spec.width), spec.dtype, within.get(spec.dtype)):
         total = np.zeros((*x.shape[:2], len(spec.rows), len(spec.columns)), np.int64)
@@ -158,7 +165,7 @@ FAMILIES: Final = (
     ),
     Family(
         "resize",
-        {"instruction_set": OTHER_SETS, "channels": (32, 3), "images": (1, 2), "dtype": DTYPES, "narrow": (False, True)},
+        {"instruction_set": OTHER_SETS, "size": tuple(SIZES), "channels": (32, 3), "images": (1, 2), "dtype": DTYPES, "narrow": (False, True)},
         _resize,
         _resize_runs,
     ),
