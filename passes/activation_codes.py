@@ -17,12 +17,13 @@ import numpy as np
 from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import RANKS, Graph, Node
 from qcompiler.ops.functions import evaluate
-from qcompiler.passes.activation_classes import activation_classes, shared_operands
+from qcompiler.passes.activation_classes import activation_classes, leaving_values, shared_operands
 
 if TYPE_CHECKING:
     import torch
 
 HEADROOM: Final = 4.0  # of wide outputs over the calibrated range: 16 bits have precision to spare, saturated logits tie
+LEAST_HEADROOM: Final = 2.0  # where outputs join small values to large ones
 SMALLEST_RANGE: Final = 2.0**-20
 WIDE_BITS: Final = 16  # of codes so fine that values may be taken as they are
 GRID: Final = 4096  # points at which a function is looked at
@@ -70,19 +71,19 @@ def wide_codes(low: float, high: float, bits: int, headroom: float = HEADROOM) -
 def choose_codes(graph: Graph, output_bits: int) -> dict[str, Codes]:
     """The codes of every value, one choice per class; later classes first, because functions look at their results."""
     chosen: dict[str, Codes] = {}
+    leaving = leaving_values(graph)
     for group in reversed(activation_classes(graph)):
-        chosen.update(dict.fromkeys(group, _codes(graph, group, output_bits, chosen)))
+        chosen.update(dict.fromkeys(group, _codes(graph, group, output_bits, chosen, leaving)))
     return chosen
 
 
-def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[str, Codes]) -> Codes:
+def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[str, Codes], leaving: frozenset[str]) -> Codes:
     """The codes of one class."""
     readers = [node for name in group for node in graph.consumers[name] if name not in shared_operands(graph, node)]
-    ranked = any(node.op in RANKS for node in readers)
-    others = [node for node in readers if node.op not in RANKS]
+    others = [n for n in readers if n.op not in RANKS and not (n.op == "concat" and n.output.name in leaving)]
     sources = [graph.producer[name] for name in group if name in graph.producer]
     computed = len(sources) == len(group)
-    leaves = ranked or any(name in graph.outputs for name in group)
+    leaves = len(others) < len(readers) or any(name in graph.outputs for name in group)
     looked_up = bool(others) and not computed and all(node.op == "embedding" for node in others)
     if looked_up or any(node.op in RANKS for node in sources):
         return Codes(I32, 1.0, 0)
@@ -90,7 +91,7 @@ def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[st
     bits = graph.values[group[0]].bits or 8
     if leaves and computed and not others and output_bits > 8:
         interpolated = any(node.op == "resize_linear" for node in sources)  # weighted sums of 32-bit codes do not fit
-        return wide_codes(low, high, 16 if interpolated else output_bits)
+        return wide_codes(low, high, 16 if interpolated else output_bits, _headroom(graph, group, low, high))
     if not leaves and computed and others and bits == 8 and all(node.op == "prelu" for node in others):
         return wide_codes(low, high, 16, headroom=1.0)
     codes = affine_codes(low, high, bits)
@@ -106,10 +107,23 @@ def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[st
 def _range(graph: Graph, group: Sequence[str]) -> tuple[float, float]:
     """What the values of a class span, with the constants that are joined to them."""
     ranges = [r for r in (graph.values[name].range for name in group) if r is not None]
+    ranges += joined_constants(graph, group)
+    return min(r[0] for r in ranges), max(r[1] for r in ranges)
+
+
+def _headroom(graph: Graph, group: Sequence[str], low: float, high: float) -> float:
+    """Less where 16 bits have no precision to spare: the smallest part of what is joined should keep that of its 8 bits."""
+    joined = [graph.producer[name] for name in group if name in graph.producer and graph.producer[name].op == "concat"]
+    ranges = [found for node in joined for name in node.inputs if name in graph.values and (found := graph.values[name].range)]
+    finest = min((affine_codes(*found, 8).scale for found in ranges), default=math.inf)
+    return min(max(finest / wide_codes(low, high, 16, 1.0).scale, LEAST_HEADROOM), HEADROOM)
+
+
+def joined_constants(graph: Graph, group: Sequence[str]) -> list[tuple[float, float]]:
+    """The ranges of the constants that concatenations among ``group`` join."""
     joined = [graph.producer[name] for name in group if name in graph.producer and graph.producer[name].op == "concat"]
     constants = [graph.constant[name].data for node in joined for name in node.inputs if name in graph.constant]
-    ranges += [(float(data.min(initial=0.0)), float(data.max(initial=0.0))) for data in constants]
-    return min(r[0] for r in ranges), max(r[1] for r in ranges)
+    return [(float(data.min(initial=0.0)), float(data.max(initial=0.0))) for data in constants]
 
 
 def varying_range(node: Node, low: float, high: float, output: Codes) -> tuple[float, float]:

@@ -308,7 +308,7 @@ class _Quantizer:
                 self._rescale(node, name, part, None)
                 name = part.name
             names.append(name)
-        self.nodes.append(replace(node, inputs=tuple(names), outputs=(output,)))
+        self.nodes.append(replace(node, inputs=tuple(names), outputs=(output,)).with_attributes(own=None))
 
     def _embedding(self, node: Node) -> None:
         table, codes = self.graph.constant[self._operand(node, 1, constant=True)], self.codes[node.output.name]

@@ -27,6 +27,7 @@ from qcompiler.passes.graph_pass import Pass, run_passes
 from qcompiler.passes.narrow_requantization import NarrowRequantization
 from qcompiler.passes.prove_overflow import ProveOverflow
 from qcompiler.passes.quantize import Quantize
+from qcompiler.passes.separate_codes import SeparateCodes
 from qcompiler.passes.simplify_moves import SimplifyMoves
 from qcompiler.progress import Progress
 from qcompiler.samples.restartable import Restartable
@@ -81,6 +82,7 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         SimplifyMoves(),
         *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins, *bits),)),
         Calibrate(calibration, settings.observer, samples, settings.progress, settings.ranges),
+        SeparateCodes(),
         AllocateBits(settings.pins, settings.assignment),
         RoundWeights("fast" if settings.ranges else settings.quality, samples, calibration, settings.progress),
         CorrectBias(samples, calibration),
@@ -113,6 +115,6 @@ def _run(graph: Graph, settings: Settings, end: Stage | None, after: Callable[[s
 
 
 def _remaining(graph: Graph, settings: Settings, end: Stage | None) -> list[Pass]:
-    """The passes from the stage of ``graph`` on, up to the one that reaches ``end``."""
-    begin, stop = STAGES.index(graph.stage), len(STAGES) if end is None else STAGES.index(end)
-    return [step for step in passes(settings) if begin <= STAGES.index(step.requires) < stop]
+    """The passes from the stage of ``graph`` on, up to the last one that gives the stage ``end``."""
+    begin, stop = STAGES.index(graph.stage), STAGES.index(Stage.INTEGER if end is None else end)
+    return [step for step in passes(settings) if begin <= STAGES.index(step.requires) and STAGES.index(step.gives) <= stop]
