@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qcompiler.bits import Bits
-from qcompiler.errors import CompileError, InternalError, QCompilerError
+from qcompiler.errors import AccuracyWarning, CompileError, InternalError, QCompilerError
 
 if TYPE_CHECKING:
     from qcompiler.api import build, compile, export_onnx, fine_tune, pareto, trainable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qcompiler.search.budget import Budget
 
 __all__ = [
+    "AccuracyWarning",
     "Bits",
     "Budget",
     "CompileError",

@@ -18,10 +18,11 @@ from qcompiler.errors import CompileError
 from qcompiler.interrupts import temporary_folder
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
+from qcompiler.output_quality import measure_quality, quality_samples
 from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.pipeline import Settings, to_calibrated, to_integer
 from qcompiler.progress import Progress, progress_bars
-from qcompiler.report import Report, artifact_facts, layer_errors, layer_reports
+from qcompiler.report import Report, artifact_facts, layer_reports
 from qcompiler.samples.source import open_samples
 from qcompiler.search.budget import Budget, size_notes
 from qcompiler.tuning.round_weights import QUALITIES
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 RATE: Final = 0.3
 """Of fine-tuning, see ``qcompiler.training.module``."""
-REPORT_SAMPLES: Final = 4
-"""Calibration samples on which the report's errors are measured: the reference is exact, not fast."""
 VERIFY_SHARE: Final = 0.05
 """Of the time of a compilation: how long the reference may take for more samples than it runs at least."""
 
@@ -337,21 +336,27 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     if options.budget is not None:
         notes += size_notes(options.budget, sizes["packed_code_bytes"], sizes["weight_code_bytes"])
     samples.fill(integer, settings.calibration)
-    measured = [x[:REPORT_SAMPLES] for x in samples.inputs]
-    errors = layer_errors(graph, calibrated[-1], integer, measured) if calibrated and measured else {}
+    measured = quality_samples(integer, samples.inputs)
+    quality = measure_quality(imported.graph, calibrated[-1] if calibrated else None, integer, measured)
+    notes += quality.warn()
     unverified = refusal(target) if options.verify else "verify is off"
     verified = ""
     if unverified is None:
         seconds_for_it = VERIFY_SHARE * (time.perf_counter() - begin)
-        verified = verify(
-            built, integer, measured, library, options.input_layout, seconds_for_it, dumper.folder if dumper else None
-        )
+        dumps = dumper.folder if dumper else None
+        verified = verify(built, integer, measured, library, options.input_layout, seconds_for_it, dumps)
     else:
         notes.append(f"the library was not run beside its reference: {unverified}")
-    facts = {"SQNR samples": len(measured[0]) if errors else 0, "verified": verified, "notes": notes, "pass seconds": seconds}
+    facts = {
+        "SQNR samples": len(measured[0]) if quality.layers else 0,
+        "output SQNR dB": quality.outputs,
+        "verified": verified,
+        "notes": notes,
+        "pass seconds": seconds,
+    }
     if choice is not None:
         facts["search"] = choice
-    report = Report(integer.name, layer_reports(integer, errors), {**artifact_facts(built.description), **facts})
+    report = Report(integer.name, layer_reports(integer, quality.layers), {**artifact_facts(built.description), **facts})
     return built.publish(out, report.to_json())
 
 

@@ -30,3 +30,7 @@ class CompileError(QCompilerError):
 
 class InternalError(QCompilerError):
     """A mistake of the compiler itself; the message says which rule broke and names the graph's values."""
+
+
+class AccuracyWarning(UserWarning):
+    """A network was compiled, but an output of it, or a part of one, is far from the float model's; the text says where."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 
 from qcompiler.errors import CompileError
-from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node
 
@@ -94,34 +93,11 @@ def _shown(key: str, value: Any) -> str:
         drop = "" if value["measured drop %"] is None else f", measured drop {value['measured drop %']:.2f} %"
         noise = "" if value["measured SQNR dB"] is None else f", measured SQNR {value['measured SQNR dB']:.1f} dB"
         return f"{totals} ({value['metric']}, {value['status']}{drop}{noise})"
+    if key == "output SQNR dB":
+        return ", ".join(f"{name} {number:.1f}" for name, number in value.items())
     if isinstance(value, dict):
         return ", ".join(f"{name} {number}" for name, number in value.items() if number)
     return f"{value:,}" if isinstance(value, int) else "\n  ".join(value) if isinstance(value, list) else str(value)
-
-
-def layer_errors(imported: Graph, float_graph: Graph, integer_graph: Graph, samples: Sequence[Array]) -> dict[str, float]:
-    """SQNR in dB of every value that both ``float_graph`` and the integer graph compute, over ``samples``.
-
-    The network's outputs are compared with those of the graph as it was ``imported``. ``samples``: float32, one array per input.
-    """
-    import torch
-
-    expected: dict[str, Array] = {}
-    inputs = [torch.from_numpy(x) for x in samples]
-    with torch.no_grad():
-        outputs = [x.numpy() for x in run_float(imported, inputs)]
-        run_float(float_graph, inputs, lambda v, x: expected.update({v.name: x.numpy()}))
-    expected.update(zip(integer_graph.outputs, outputs, strict=True))
-    codes = [quantize_input(v, x) for v, x in zip(integer_graph.inputs, samples, strict=True)]
-    found: dict[str, float] = {}
-
-    def observe(node: Node, result: Array) -> None:
-        value = node.output
-        if value.name in expected and value.scale is not None:
-            found[value.name] = sqnr_db(expected[value.name], dequantize(value, result))
-
-    run_integer(integer_graph, codes, observe)
-    return found
 
 
 def sqnr_db(signal: Array, approximation: Array) -> float:

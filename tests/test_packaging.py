@@ -27,7 +27,7 @@ LAYERS: Final = (
     ("interpret", "observers", "samples", "dump"),
     ("calibrate",),
     ("passes", "importers", "report"),
-    ("sensitivity", "tuning"),
+    ("sensitivity", "tuning", "output_quality"),
     ("backend", "pipeline", "exporters"),
     ("cost", "distill", "verification"),
     ("search", "training"),

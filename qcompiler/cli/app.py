@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from qcompiler.errors import CompileError, QCompilerError
+from qcompiler.errors import AccuracyWarning, CompileError, QCompilerError
 
 app = typer.Typer(
     name="qcompiler",
@@ -54,9 +55,11 @@ def as_data(text: str) -> dict[str, Any]:
 
 @contextmanager
 def errors_as_exit_codes(as_json: bool) -> Iterator[None]:
-    """Turns what qcompiler raises into a message and an exit code."""
+    """Turns what qcompiler raises into a message and an exit code; what it warns of stands in the report that is printed."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AccuracyWarning)
+            yield
     except CompileError as error:
         if as_json:
             parts = {"code": error.code, "where": error.where, "problem": error.problem, "remedy": error.remedy}

@@ -1,0 +1,287 @@
+"""What the outputs of a quantized network have lost against the imported model, and in plain words where.
+
+Measured on a few calibration samples as signal to quantization noise ratios (SQNR): of every layer, of every output, and of every
+part of an output that is joined of several values, such as boxes in pixels beside scores, where the whole hides what its small
+parts lose. Whoever has less than ``POOR`` dB is named, with the layer at which most is lost and the reason as far as it shows in
+that layer's input: channels in unlike units, or a few values far above the rest.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from qcompiler.errors import AccuracyWarning
+from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
+from qcompiler.ir.dtypes import I32, IntegerType
+from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage
+from qcompiler.ops.table import OPERATORS
+from qcompiler.report import sqnr_db
+
+if TYPE_CHECKING:
+    import torch
+
+POOR: Final = 15.0  # dB: below, an output is of little use
+UNEQUAL: Final = 15.0  # dB that a part may be worse than the whole output, unless it is good itself:
+GOOD: Final = 30.0  # dB
+CODED: Final = 45.0  # dB: what 8-bit codes of well-behaved values have; more is not missed
+FEW_STEPS: Final = 2.0  # of the codes: a channel's deviation that is lost
+MANY_STEPS: Final = 8.0  # of the codes: what is coded well enough
+FEW: Final = 4  # samples to measure on, at least
+MANY: Final = 32
+WORK: Final = 1e8  # multiply-accumulates, for which many samples become few: the reference is exact, not fast
+JOINING: Final = ("concat", "identity", "reshape", "slice", "take", "transpose")
+"""Operators through which an output is followed back to the values that it is joined of."""
+
+
+@dataclass(frozen=True)
+class OutputQuality:
+    """``layers``: SQNR in dB by the integer graph's values; ``outputs``: by output and part; ``notes``: what is bad, and why."""
+
+    layers: Mapping[str, float] = field(default_factory=dict)
+    outputs: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def warn(self) -> tuple[str, ...]:
+        """``notes``, each said as an AccuracyWarning too."""
+        for note in self.notes:
+            warnings.warn(note, AccuracyWarning, stacklevel=_levels_inside())
+        return self.notes
+
+
+@dataclass(frozen=True)
+class Part:
+    """A value that an output is joined of, and where it lies in it: bool array in the output's shape, without the batch."""
+
+    value: str
+    layer: str
+    place: Array
+
+    def where(self) -> str:
+        """Its indices as in ``[:, 0:4]``, or how many values it has where they are no block."""
+        found = np.nonzero(self.place)
+        ends = [(int(axis.min()), int(axis.max()) + 1) for axis in found]
+        if np.prod([stop - start for start, stop in ends]) != len(found[0]):
+            return f"[{len(found[0])} of {self.place.size} values]"
+        sizes = zip(ends, self.place.shape, strict=True)
+        texts = [":", *(":" if end == (0, size) else f"{end[0]}:{end[1]}" for end, size in sizes)]
+        while texts[-1] == ":":
+            texts.pop()
+        return f"[{', '.join(texts)}]"
+
+
+def measure_quality(imported: Graph, calibrated: Graph | None, integer: Graph, samples: Sequence[Array]) -> OutputQuality:
+    """The quality of ``integer`` on ``samples``, float32, one array per input; nothing where there are none.
+
+    ``imported``: the model as it came, with which outputs are compared; ``calibrated``: the graph with whose values layers are,
+    by default ``imported``.
+    """
+    if not samples or imported.stage is Stage.INTEGER:
+        return OutputQuality()
+    run = _Run(calibrated or imported, integer, samples)
+    outputs: dict[str, float] = {}
+    notes: list[str] = []
+    wanted = _float_run(imported, samples)
+    for index, name in enumerate(imported.outputs):
+        value, expected, found = integer.values[integer.outputs[index]], wanted[name], run.outputs[index]
+        if value.type.dtype == I32 and value.scale == 1.0:
+            continue  # indices: no signal with noise
+        run.errors[value.name] = whole = outputs[name] = _rounded(expected, found)
+        if whole < POOR:
+            notes.append(f"the output {name} has an SQNR of {whole:.1f} dB against the float model: {run.loss(index)}")
+        for part in parts_of(imported, name):
+            title = f"{name}{part.where()}"
+            quality = _rounded(expected[:, part.place], found[:, part.place])
+            outputs[f"{title} ({part.layer})"] = quality
+            if quality < POOR or quality < min(GOOD, whole - UNEQUAL):
+                said = f"{title}, a part of the output {name} that layer {part.layer} gives, has an SQNR of {quality:.1f} dB"
+                notes.append(
+                    f"{said} against the float model, all of it {whole:.1f} dB: {run.part_loss(part, quality, expected)}"
+                )
+    return OutputQuality(run.errors, outputs, tuple(notes))
+
+
+def quality_samples(integer: Graph, kept: Sequence[Array]) -> list[Array]:
+    """Those of the ``kept`` samples on which quality is measured: up to ``MANY``, evenly spread."""
+    layers = (node for node in integer.nodes if node.op in WEIGHTED)
+    work = sum(node.output.type.elements * integer.constant[node.inputs[1]].data[0].size for node in layers)
+    count = int(min(max(WORK // max(work, 1), FEW), MANY))
+    return [x[np.unique(np.linspace(0, len(x) - 1, count).astype(int))] for x in kept]
+
+
+def parts_of(graph: Graph, output: str) -> list[Part]:
+    """The values that the output is joined of, in the graph's order; none where it is not joined of several."""
+    import torch
+
+    chain, ends, waiting = set[str](), set[str](), [output]
+    while waiting:
+        name = waiting.pop()
+        node = graph.producer.get(name)
+        if node is not None and node.op in JOINING:
+            if name not in chain:
+                chain.add(name)
+                waiting += [i for i in node.inputs if i in graph.values]
+        else:
+            ends.add(name)
+    leaves = [name for name in graph.values if name in ends]
+    if len(leaves) < 2:
+        return []
+    labels = {name: torch.full(graph.type_of(name).with_batch(1), float(i)) for i, name in enumerate(leaves, 1)}
+    for node in graph.nodes:
+        if node.output.name in chain:
+            labels[node.output.name] = OPERATORS[node.op].run_float(node, list(_label_operands(graph, node, labels)))
+    found = labels[output][0].numpy()
+    places = [(name, found == i) for i, name in enumerate(leaves, 1)]
+    return [Part(name, _layer(graph, name), place) for name, place in places if place.any()]
+
+
+def _label_operands(graph: Graph, node: Node, labels: Mapping[str, torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The labels of what ``node`` reads; constants that are joined have none, indices are themselves."""
+    import torch
+
+    for name in node.inputs:
+        data = graph.constant[name].data if name in graph.constant else None
+        if data is None:
+            yield labels[name]
+        else:
+            yield torch.zeros(data.shape) if node.op == "concat" else torch.from_numpy(data.copy())
+
+
+class _Run:
+    """The reference's and the float graph's results of the same samples."""
+
+    def __init__(self, graph: Graph, integer: Graph, samples: Sequence[Array]) -> None:
+        self.graph, self.integer = graph, integer
+        self.expected = _float_run(graph, samples)
+        self.errors: dict[str, float] = {}
+        codes = [quantize_input(value, x) for value, x in zip(integer.inputs, samples, strict=True)]
+        self.at_inputs = {
+            value.name: sqnr_db(x, dequantize(value, code)) for value, x, code in zip(integer.inputs, samples, codes, strict=True)
+        }
+
+        def observe(node: Node, result: Array) -> None:
+            value = node.output
+            if value.name in self.expected and value.scale is not None:
+                self.errors[value.name] = sqnr_db(self.expected[value.name], dequantize(value, result))
+
+        found = run_integer(integer, codes, observe)
+        self.outputs = [dequantize(integer.values[n], x) for n, x in zip(integer.outputs, found, strict=True)]
+
+    def loss(self, output: int) -> str:
+        """Where the output with this index, or what it is computed from, loses most, and why."""
+        return self._loss_before(self.graph.outputs[output])
+
+    def part_loss(self, part: Part, quality: float, output: Array) -> str:
+        """The same for a part, which may lose most by having the scale of all."""
+        own = self.errors.get(part.value, self.at_inputs.get(part.value))
+        if own is not None and own < quality + 6.0:
+            return self._loss_before(part.value)
+        largest, here = (float(np.abs(x).max(initial=0.0)) for x in (output, output[:, part.place]))
+        return (
+            f"it reaches {_number(here)} and other parts reach {_number(largest)}, but one scale serves all of them; "
+            "make it an output of its own, or compile with output_bits=32"
+        )
+
+    def _loss_before(self, name: str) -> str:
+        known = {**self.at_inputs, **self.errors}
+        wanted = self._computed_from(name)
+        drops = [(quality - CODED, value, CODED, quality) for value, quality in self.at_inputs.items() if value in wanted]
+        for node in self.graph.nodes:
+            value = node.output.name
+            sources = [known[source] for source in node.inputs if source in known]
+            if sources and known.setdefault(value, min(sources)) is not None and value in wanted:
+                before = min(sources)
+                drops.append((known[value] - min(before, CODED), value, before, known[value]))
+        _, value, before, after = min(drops, key=lambda drop: drop[0])
+        if value in self.at_inputs:
+            return f"most is lost where the input {value} becomes codes, with {after:.1f} dB{self._reason(value)}"
+        where = f"most is lost at layer {_layer(self.graph, value)}, from {before:.1f} to {after:.1f} dB"
+        return where + self._reason(value)
+
+    def _computed_from(self, name: str) -> set[str]:
+        """``name`` and every value and constant that it is computed from."""
+        wanted = {name}
+        for node in reversed(self.graph.nodes):
+            if node.output.name in wanted:
+                wanted.update(node.inputs)
+        return wanted
+
+    def _reason(self, value: str) -> str:
+        """What is to be seen in the tensors that the layer of ``value`` reads, or in ``value`` itself."""
+        node = self.graph.producer.get(value)
+        for name in (*(node.inputs if node is not None else ()), value):
+            said = self._coarse(name)
+            if said:
+                return f": {self._named(name)} {said}"
+        weight = self.integer.constant.get(f"{value}.weight")
+        if node is not None and node.op in WEIGHTED and weight is not None and weight.type.dtype.bits < 8:
+            return f", whose weights have {weight.type.dtype.bits} bits: give it more"
+        return ""
+
+    def _named(self, name: str) -> str:
+        """A tensor as the user knows it: what was only reshaped has its source's name."""
+        while name in self.graph.producer and self.graph.producer[name].op in ("reshape", "transpose"):
+            name = self.graph.producer[name].inputs[0]
+        return f"the input {name}" if name in self.at_inputs else f"the result {name} of layer {_layer(self.graph, name)}"
+
+    def _coarse(self, name: str) -> str:
+        """Why the codes of a value are too coarse for what it holds; empty where they are not."""
+        value, x = self.integer.values.get(name), self.expected.get(name)
+        if value is None or x is None or x.ndim < 2 or value.scale is None or not isinstance(value.type.dtype, IntegerType):
+            return ""
+        step = value.scale
+        axis = 2 if x.ndim == 3 and x.shape[2] < x.shape[1] else 1  # of rank 3, features may come last
+        others = tuple(a for a in range(x.ndim) if a != axis)
+        largest, spread = np.abs(x).max(axis=others), x.std(axis=others)
+        most, least = int(largest.argmax()), int(np.where(spread > 0.0, spread, np.inf).argmin())
+        if 0.0 < spread[least] < FEW_STEPS * step and largest[most] > MANY_STEPS * step:
+            return (
+                f"has channels in unlike units: channel {most} reaches {_number(largest[most])}, channel {least} varies by "
+                f"{_number(spread[least])}, and one scale serves both, with steps of {_number(step)}; "
+                "normalize every channel before the model, or give them as inputs of their own"
+            )
+        root = float(np.sqrt((x.astype(np.float64) ** 2).mean()))
+        if root < MANY_STEPS * step:
+            reach = step * (value.type.dtype.maximum - value.type.dtype.minimum)
+            return (
+                f"has few values far above the rest: its codes span {_number(reach)} in steps of {_number(step)}, its root mean "
+                f"square is {_number(root)}; compress its range, by a logarithm, a root or a clip"
+            )
+        return ""
+
+
+def _float_run(graph: Graph, samples: Sequence[Array]) -> dict[str, Array]:
+    """Every value of a float graph, and its constants that are outputs."""
+    import torch
+
+    found: dict[str, Array] = {}
+    with torch.no_grad():
+        outputs = run_float(graph, [torch.from_numpy(x) for x in samples], lambda v, x: found.update({v.name: x.numpy()}))
+    return found | {name: x.numpy() for name, x in zip(graph.outputs, outputs, strict=True)}
+
+
+def _layer(graph: Graph, name: str) -> str:
+    node = graph.producer.get(name)
+    return (node.origin if node is not None else "") or name
+
+
+def _rounded(expected: Array, found: Array) -> float:
+    return round(sqnr_db(expected, found), 1)
+
+
+def _number(x: float) -> str:
+    """Three digits, as people write them."""
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
+def _levels_inside() -> int:
+    """The ``stacklevel`` of a warning that is about the line which called this package."""
+    frame, levels = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == __name__.partition(".")[0]:
+        frame, levels = frame.f_back, levels + 1
+    return levels

@@ -1,0 +1,145 @@
+"""The report on outputs: compared with the imported model, part by part, with a reason in plain words where one is bad."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import qcompiler as qc
+from qcompiler.bits import Bits
+from qcompiler.importers.load import load_model
+from qcompiler.ir.graph import Graph, Stage
+from qcompiler.output_quality import OutputQuality, measure_quality, parts_of, quality_samples
+from qcompiler.pipeline import Settings, to_integer
+
+Array = np.ndarray[Any, Any]
+
+
+class Head(nn.Module):
+    """Boxes times ``scale``, and scores: reshaped, joined, and joined again over two levels, as detectors do."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.raw, self.scale = nn.Conv2d(3, 6, 1), scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        levels = []
+        for level in (self.raw(x), self.raw(torch.max_pool2d(x, 2))):
+            boxes, scores = level.flatten(2).transpose(1, 2).sigmoid().split((2, 4), 2)
+            levels.append(torch.cat((boxes * self.scale, scores), 2))
+        return torch.cat(levels, 1)
+
+
+class Units(nn.Module):
+    """A batch norm of four sensors, then two layers."""
+
+    def __init__(self, samples: Array) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.first, self.last = nn.BatchNorm1d(4), nn.Linear(4, 8), nn.Linear(8, 3)
+        self.norm.running_mean = torch.from_numpy(samples.mean(0))
+        self.norm.running_var = torch.from_numpy(samples.var(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(self.norm(x))))
+
+
+def normal(*shape: int) -> Array:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+UNITS = np.float32((1013, 20, 0.5, 50000)) + normal(32, 4) * np.float32((10, 5, 0.1, 10000))
+
+
+def quality(model: nn.Module, samples: Array, bits: str = "w8a8") -> tuple[Graph, OutputQuality]:
+    """The imported graph, and what its integer graph has lost on the calibration samples."""
+    imported = load_model(model.eval(), (torch.from_numpy(samples[:1]),)).graph
+    stages: dict[Stage, Graph] = {}
+    settings = Settings(samples, "minmax", {"*": Bits.parse(bits)}, quality="fast")
+    integer = to_integer(imported, settings, lambda _, found: stages.update({found.stage: found}))
+    return imported, measure_quality(imported, stages[Stage.CALIBRATED], integer, quality_samples(integer, [samples]))
+
+
+def test_parts_of_an_output_are_found_through_moves_and_inner_concatenations() -> None:
+    imported, found = quality(Head(100.0), normal(16, 3, 4, 4))
+    (output,) = imported.outputs
+    parts = parts_of(imported, output)
+    assert [part.where() for part in parts] == ["[:, 0:16, 2:6]", "[:, 0:16, 0:2]", "[:, 16:20, 2:6]", "[:, 16:20, 0:2]"]
+    assert list(found.outputs) == [output, *(f"{output}{part.where()} ({part.layer})" for part in parts)]
+    assert all(value > 30.0 for value in found.outputs.values())
+    assert found.notes == ()
+
+
+def test_a_part_that_the_whole_hides_is_named() -> None:
+    imported, found = quality(Head(1e5), normal(16, 3, 4, 4))
+    (output,) = imported.outputs
+    assert found.outputs[output] > 35.0
+    first, second = found.notes
+    assert first.startswith(
+        f"{output}[:, 0:16, 2:6], a part of the output {output} that layer forward (sigmoid) gives, has an SQNR of "
+    )
+    assert "one scale serves all of them; make it an output of its own, or compile with output_bits=32" in first
+    assert f"{output}[:, 16:20, 2:6]" in second
+
+
+def test_channels_in_unlike_units_are_named_and_python_is_warned() -> None:
+    with pytest.warns(qc.AccuracyWarning) as caught:
+        library = qc.compile(Units(UNITS).eval(), calibration=UNITS, quality="fast", progress=False)
+    facts = library.report().facts
+    (note,) = facts["notes"]
+    assert [str(warning.message) for warning in caught] == [note]
+    assert caught[0].filename == __file__
+    assert "last has an SQNR of" in note
+    assert "most is lost at layer norm, from" in note
+    assert "the input x has channels in unlike units: channel 3 reaches" in note
+    assert "channel 2 varies by 0.0" in note
+    assert note.endswith("normalize every channel before the model, or give them as inputs of their own")
+    assert list(facts["output SQNR dB"]) == ["last"]
+    assert facts["output SQNR dB"]["last"] < 15.0
+    assert f"output SQNR dB: last {facts['output SQNR dB']['last']}" in str(library.report())
+
+
+def test_rare_large_values_are_named() -> None:
+    samples = np.abs(normal(32, 8))
+    samples[3, 5] = 4000.0
+    model = nn.Linear(8, 2).eval()
+    imported, found = quality(model, samples)
+    assert found.notes == ()
+    integer = to_integer(imported, Settings(samples, "minmax", quality="fast"))
+    (note,) = measure_quality(imported, None, integer, [np.delete(samples, 3, axis=0)]).notes
+    assert "most is lost where the input input becomes codes, with 0." in note
+    assert (
+        "the input input has few values far above the rest: its codes span 4,000 in steps of 15.7, its root mean square is"
+        in note
+    )
+
+
+def test_few_bits_are_named() -> None:
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    (note,) = quality(model, normal(32, 8), "w2a8")[1].notes
+    assert re.search(r": most is lost at layer \d, from .* dB, whose weights have 2 bits: give it more$", note)
+
+
+def test_indices_good_outputs_and_missing_samples_say_nothing() -> None:
+    class Ranked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.layer(x), self.layer(x).argmax(1)
+
+    imported, found = quality(Ranked(), normal(16, 4))
+    assert list(found.outputs) == [imported.outputs[0]]
+    assert found.notes == ()
+    assert measure_quality(imported, None, imported, []) == OutputQuality()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert found.warn() == ()
