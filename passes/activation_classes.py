@@ -54,10 +54,10 @@ def joinable_operands(graph: Graph, node: Node) -> Iterator[str]:
 
 
 def leaving_values(graph: Graph) -> frozenset[str]:
-    """The values that nothing calculates with: they are only moved, joined or ranked on their way out of the network."""
+    """The values that nothing calculates with: they are only moved, joined, ranked or copied on their way out of the network."""
     found: set[str] = set()
     for name in reversed(list(graph.values)):
-        readers = [node for node in graph.consumers[name] if node.op not in RANKS]
+        readers = [node for node in graph.consumers[name] if node.op not in (*RANKS, "identity")]
         read = name in graph.outputs or bool(graph.consumers[name])
         if read and all(node.op in (*MOVES, "concat") and node.output.name in found for node in readers):
             found.add(name)

@@ -79,7 +79,12 @@ def choose_codes(graph: Graph, output_bits: int) -> dict[str, Codes]:
 
 def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[str, Codes], leaving: frozenset[str]) -> Codes:
     """The codes of one class."""
-    readers = [node for name in group for node in graph.consumers[name] if name not in shared_operands(graph, node)]
+    readers = [
+        node
+        for name in group
+        for node in graph.consumers[name]
+        if name not in shared_operands(graph, node) and node.op != "identity"  # a copy has codes of its own, whatever these are
+    ]
     others = [n for n in readers if n.op not in RANKS and not (n.op == "concat" and n.output.name in leaving)]
     sources = [graph.producer[name] for name in group if name in graph.producer]
     computed = len(sources) == len(group)

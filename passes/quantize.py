@@ -113,8 +113,8 @@ class _Quantizer:
                     self._sum(node)
                 case "prelu":
                     self._prelu(node)
-                case "clip":
-                    self._rescale(node, node.inputs[0], self._coded(node.output), node["clamp"])
+                case "clip" | "identity":
+                    self._rescale(node, node.inputs[0], self._coded(node.output), node.get("clamp"))
                 case "function":
                     self._lookup(node)
                 case "concat":

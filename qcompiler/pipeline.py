@@ -14,6 +14,7 @@ from qcompiler.observers.choice import ObserverWish
 from qcompiler.passes.absorb_affine import AbsorbAffine
 from qcompiler.passes.allocate_bits import AllocateBits
 from qcompiler.passes.canonicalize_means import CanonicalizeMeans
+from qcompiler.passes.copy_ranked import CopyRanked
 from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.passes.decompose_layers import DecomposeLayers
 from qcompiler.passes.drop_identities import DropIdentities
@@ -82,6 +83,7 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         SimplifyMoves(),
         *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins, *bits),)),
         Calibrate(calibration, settings.observer, samples, settings.progress, settings.ranges),
+        CopyRanked(settings.output_bits),
         SeparateCodes(),
         AllocateBits(settings.pins, settings.assignment),
         RoundWeights("fast" if settings.ranges else settings.quality, samples, calibration, settings.progress),
