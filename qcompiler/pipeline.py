@@ -22,6 +22,7 @@ from qcompiler.passes.equalize_channels import EqualizeChannels
 from qcompiler.passes.fold_affine import FoldAffine
 from qcompiler.passes.fold_constants import FoldConstants
 from qcompiler.passes.fold_pad import FoldPad
+from qcompiler.passes.forward_slices import ForwardSlices
 from qcompiler.passes.fuse_activations import FuseActivations
 from qcompiler.passes.fuse_functions import FuseFunctions
 from qcompiler.passes.graph_pass import Pass, run_passes
@@ -43,8 +44,9 @@ class Settings:
 
     ``assignment``: bits of tensors by name, see ``passes.allocate_bits``; channels are equalized for them. ``samples`` keeps the
     first calibration samples, for whatever needs more than ranges. ``ranges``: those that a quantized model brings along; its
-    channels are not equalized, its values keep them, and its weights are rounded to the nearest codes, which are those that it
-    had. ``quality``: see ``tuning.round_weights``. ``fewest_bits``: what weights may get at least that have no bits yet.
+    channels are not equalized, its slices read what they read in the model, its values keep the ranges, and its weights are
+    rounded to the nearest codes, which are those that it had. ``quality``: see ``tuning.round_weights``. ``fewest_bits``: what
+    weights may get at least that have no bits yet.
     """
 
     calibration: Any = None
@@ -72,6 +74,7 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
     return (
         DropIdentities(),
         FoldConstants(),
+        *(() if settings.ranges else (ForwardSlices(),)),
         SimplifyMoves(),
         CanonicalizeMeans(),
         FuseFunctions(),

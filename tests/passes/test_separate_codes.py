@@ -101,6 +101,12 @@ CASES: Final[dict[str, tuple[Sequence[onnx.NodeProto], Mapping[tuple[int, int], 
          node("Slice", "j", "st", "en", "ax")],
         {(0, 2): 38.0, (2, 3): 35.0},
     ),
+    "slices that are assigned to": (
+        [*GATED, *SPLIT, join("d", "b", output="j"), constant_node("ax", 1), *(constant_node(f"k{i}", i) for i in (0, 2, 4, 8)),
+         node("Slice", "j", "k0", "k2", "ax", output="s"), node("Slice", "j", "k2", "k4", "ax", output="t"),
+         node("Slice", "j", "k4", "k8", "ax", output="u"), node("Mul", "t", "thirty", output="v"), join("s", "v", "u")],
+        {(0, 2): 38.0, (2, 4): 35.0, (4, 8): 35.0},
+    ),
     "alone": ([*RELU, join("r")], {(0, 8): 35.0}),
     "twice the same": ([*RELU, join("r", "r")], {(0, 8): 35.0, (8, 16): 35.0}),
 }  # fmt: skip
