@@ -1,8 +1,8 @@
 """How activations are coded: one choice of type, scale and zero point for every class of values that share their codes.
 
-Values are unsigned codes of 4 or 8 bits, with exceptions: what only leaves the network, or is only ranked there, is wide; what
-only PReLU reads has 16 bits, because it is rounded again; indices are what they are; and what only functions read is limited to
-where the functions vary.
+Values are unsigned codes of 4 or 8 bits, with exceptions: what only leaves the network, joined to others or not, or is only
+ranked there, is wide; what only PReLU reads has 16 bits, because it is rounded again; indices are what they are; and what only
+functions read is limited to where the functions vary.
 """
 
 from __future__ import annotations

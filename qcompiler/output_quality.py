@@ -26,7 +26,7 @@ from qcompiler.report import sqnr_db
 if TYPE_CHECKING:
     import torch
 
-POOR: Final = 15.0  # dB: below, an output is of little use
+POOR: Final = 18.0  # dB: at 15 an output is of little use, and samples that calibration did not see may lose some more
 UNEQUAL: Final = 15.0  # dB that a part may be worse than the whole output, unless it is good itself:
 GOOD: Final = 30.0  # dB
 CODED: Final = 45.0  # dB: what 8-bit codes of well-behaved values have; more is not missed

@@ -173,7 +173,10 @@ class Take(Operator):
 
 
 class Concat(Operator):
-    """``concat(*xs, axis=)``; in the integer stage all have one scale, zero point and type."""
+    """``concat(*xs, axis=, own=)``; in the integer stage all have one scale, zero point and type.
+
+    ``own``, once ranges are known: the indices of operands that keep their own codes until then, see ``passes.separate_codes``.
+    """
 
     name = "concat"
     stages = ALL_STAGES
