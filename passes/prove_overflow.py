@@ -11,16 +11,21 @@ that it cannot.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Final
 
 import numpy as np
 
 from qcompiler import arith
 from qcompiler.errors import InternalError
 from qcompiler.ir.dtypes import I32, IntegerType
-from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage
+from qcompiler.ir.graph import Array, Graph, Node, Stage
 from qcompiler.ops.requantize import is_saturated
+
+Bound = tuple[str, int, int]
+"""What is bounded, the largest magnitude, the limit."""
 
 _INT32, _INT64 = IntegerType(32, signed=True).maximum, IntegerType(64, signed=True).maximum
 
@@ -61,65 +66,137 @@ def _rounded(total: int, shift: int) -> int:
     return total + (1 << (shift - 1))
 
 
-def _rescaled(total: int, multiplier: int, shift: int) -> list[tuple[str, int, int]]:
+def _rescaled(total: int, multiplier: int, shift: int) -> list[Bound]:
     """Bounds of a sum that is multiplied in 64 bits."""
     return [("sum", total, _INT32), ("product", _rounded(total * multiplier, shift), _INT64)]
 
 
-def _accumulated(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
-    """Bounds of a requantization: what, the largest magnitude, the limit."""
-    sums = graph.producer[node.inputs[0]]
-    low, high = arith.accumulator_range(*weight_rows(graph, sums))
+def _layer(graph: Graph, node: Node) -> list[Bound]:
+    largest = int(arith.largest_partial_sum(*weight_rows(graph, node)).max()) << weight_places(graph, node)
+    return [("partial sum", largest, arith.LARGEST_ACCUMULATOR)]
+
+
+def _other(graph: Graph, node: Node) -> int:
+    """The largest term of the other operand of a requantization that adds one."""
+    return _magnitude(code_range(graph, node.inputs[-1])) * int(node["other_multiplier"])
+
+
+def _wide(graph: Graph, node: Node, other: int = 0) -> list[Bound]:
+    low, high = arith.accumulator_range(*weight_rows(graph, graph.producer[node.inputs[0]]))
     largest = np.maximum(np.abs(low), np.abs(high))
-    multiplier = graph.constant[node.inputs[1]].data.astype(np.int64)
-    other = 0
-    if node.op.startswith("requantize_add"):
-        other = _magnitude(code_range(graph, node.inputs[-1])) * node["other_multiplier"]
-    if not node.op.endswith("narrow"):
-        products = [int(a) * int(m) for a, m in zip(largest, multiplier, strict=True)]  # Python integers do not overflow
-        return [("product", _rounded(max(products) + other, node["shift"]), _INT64)]
+    multiplier = graph.constant[node.inputs[1]].data
+    products = [int(a) * int(m) for a, m in zip(largest, multiplier, strict=True)]  # Python integers do not overflow
+    return [("product", _rounded(max(products) + other, node["shift"]), _INT64)]
+
+
+def _wide_add(graph: Graph, node: Node) -> list[Bound]:
+    return _wide(graph, node, _other(graph, node))
+
+
+def _narrow(graph: Graph, node: Node, other: int = 0) -> list[Bound]:
     if is_saturated(graph, node):
         return []  # a product may wrap around
-    first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[2:5])
-    moved = int(arith.largest_partial_sum(*weight_rows(graph, sums)).max()) << max(-int(first.min(initial=0)), 0)
-    low, high = (arith.moved_right(np.clip(edge, lower, upper), first) for edge in (low, high))
-    reduced = np.maximum(np.abs(low), np.abs(high))
+    rows = weight_rows(graph, graph.producer[node.inputs[0]])
+    multiplier, first, lower, upper = (graph.constant[name].data.astype(np.int64) for name in node.inputs[1:5])
+    moved = int(arith.largest_partial_sum(*rows).max()) << max(-int(first.min(initial=0)), 0)
+    ends = (arith.moved_right(np.clip(edge, lower, upper), first) for edge in arith.accumulator_range(*rows))
+    reduced = np.maximum(*map(np.abs, ends))
     products = [int(t) * int(m) for t, m in zip(reduced, multiplier, strict=True)]
     folded = abs(node.output.zero or 0) << node["shift"] if other else 0
     return [("moved sum", moved, _INT32), ("narrow product", _rounded(max(products) + other + folded, node["shift"]), _INT32)]
 
 
-def bounds(graph: Graph, node: Node) -> list[tuple[str, int, int]]:
-    """What must hold for ``node``: (what, the largest magnitude, the limit)."""
-    if node.op in WEIGHTED:
-        largest = int(arith.largest_partial_sum(*weight_rows(graph, node)).max()) << weight_places(graph, node)
-        return [("partial sum", largest, arith.LARGEST_ACCUMULATOR)]
-    if node.op.startswith("requantize"):
-        return _accumulated(graph, node)
-    if node.op in ("add", "maximum", "minimum"):
-        sizes = [_magnitude(code_range(graph, name)) for name in node.inputs]
-        total = sum(size * abs(m) for size, m in zip(sizes, node["multipliers"], strict=True))
-        return [("sum", _rounded(total, node["shift"]), _INT32)]
-    if node.op in ("mul", "matmul"):
-        a, b = (_magnitude(code_range(graph, name)) for name in node.inputs)
-        terms = graph.type_of(node.inputs[0]).with_batch(1)[-1] if node.op == "matmul" else 1
-        return _rescaled(a * b * terms, node["multiplier"], node["shift"])
-    if node.op == "sum":
-        sizes = list(graph.type_of(node.inputs[0]).with_batch(1))
-        terms = prod(sizes[axis] for axis in node["axes"])
-        return _rescaled(_magnitude(code_range(graph, node.inputs[0])) * terms, node["multiplier"], node["shift"])
-    if node.op == "resize_linear":
-        parts = prod(node["denominators"])
-        return _rescaled(_magnitude(code_range(graph, node.inputs[0])) * parts, node["multiplier"], node["shift"])
-    if node.op == "prelu":
-        factors = [node["multiplier"], *map(abs, map(int, graph.constant[node.inputs[1]].data))]
-        return _rescaled(_magnitude(code_range(graph, node.inputs[0])), max(factors), node["shift"])
-    if node.op == "average_pool2d":
-        total = _magnitude(code_range(graph, node.inputs[0])) * node["kernel"][0] * node["kernel"][1]
-        return _rescaled(total, max(node["multipliers"]), node["shift"])
-    if node.op == "rescale":
-        return _rescaled(_magnitude(code_range(graph, node.inputs[0])), node["multiplier"], node["shift"])
+def _narrow_add(graph: Graph, node: Node) -> list[Bound]:
+    return _narrow(graph, node, _other(graph, node))
+
+
+def _addition(graph: Graph, node: Node) -> list[Bound]:
+    sizes = [_magnitude(code_range(graph, name)) for name in node.inputs]
+    total = sum(size * abs(m) for size, m in zip(sizes, node["multipliers"], strict=True))
+    return [("sum", _rounded(total, node["shift"]), _INT32)]
+
+
+def _product(graph: Graph, node: Node, terms: int = 1) -> list[Bound]:
+    a, b = (_magnitude(code_range(graph, name)) for name in node.inputs)
+    return _rescaled(a * b * terms, node["multiplier"], node["shift"])
+
+
+def _matrix_product(graph: Graph, node: Node) -> list[Bound]:
+    return _product(graph, node, graph.type_of(node.inputs[0]).with_batch(1)[-1])
+
+
+def _operand(graph: Graph, node: Node, terms: int, multiplier: int) -> list[Bound]:
+    """Bounds of so many zero-free codes of the first operand, added and multiplied."""
+    return _rescaled(_magnitude(code_range(graph, node.inputs[0])) * terms, multiplier, node["shift"])
+
+
+def _sum(graph: Graph, node: Node) -> list[Bound]:
+    sizes = graph.type_of(node.inputs[0]).with_batch(1)
+    return _operand(graph, node, prod(sizes[axis] for axis in node["axes"]), node["multiplier"])
+
+
+def _resize(graph: Graph, node: Node) -> list[Bound]:
+    return _operand(graph, node, prod(node["denominators"]), node["multiplier"])
+
+
+def _prelu(graph: Graph, node: Node) -> list[Bound]:
+    negative = map(abs, map(int, graph.constant[node.inputs[1]].data))
+    return _operand(graph, node, 1, max(node["multiplier"], *negative))
+
+
+def _average(graph: Graph, node: Node) -> list[Bound]:
+    return _operand(graph, node, prod(node["kernel"]), max(node["multipliers"]))
+
+
+def _rescale(graph: Graph, node: Node) -> list[Bound]:
+    return _operand(graph, node, 1, node["multiplier"])
+
+
+def _no_sums(graph: Graph, node: Node) -> list[Bound]:
+    """Codes are moved, compared or looked up: nothing is computed from them."""
     return []
+
+
+RULES: Final[Mapping[str, Callable[[Graph, Node], list[Bound]]]] = {
+    "add": _addition,
+    "amax": _no_sums,
+    "amin": _no_sums,
+    "argmax": _no_sums,
+    "average_pool2d": _average,
+    "concat": _no_sums,
+    "conv2d": _layer,
+    "embedding": _no_sums,
+    "linear": _layer,
+    "lookup": _no_sums,
+    "matmul": _matrix_product,
+    "max_pool2d": _no_sums,
+    "maximum": _addition,
+    "minimum": _addition,
+    "mul": _product,
+    "pad": _no_sums,
+    "prelu": _prelu,
+    "requantize": _wide,
+    "requantize_add": _wide_add,
+    "requantize_add_narrow": _narrow_add,
+    "requantize_narrow": _narrow,
+    "rescale": _rescale,
+    "reshape": _no_sums,
+    "resize_linear": _resize,
+    "slice": _no_sums,
+    "sum": _sum,
+    "take": _no_sums,
+    "topk_indices": _no_sums,
+    "topk_values": _no_sums,
+    "transpose": _no_sums,
+}
+"""The rule of every operator of the integer stage; there is no default."""
+
+
+def bounds(graph: Graph, node: Node) -> list[Bound]:
+    """What must hold for ``node``; InternalError for an operator without a rule."""
+    if node.op not in RULES:
+        raise InternalError(f"%{node.output.name} = {node.op}: the overflow proof has no rule for this operator")
+    return RULES[node.op](graph, node)
 
 
 def _constant_rules(graph: Graph, node: Node) -> list[str]:

@@ -12,6 +12,7 @@ from qcompiler.backend.index_map import index_map, is_unmoved, stored_array
 from qcompiler.backend.kernel import CopySpec, Move, MoveSpec, Scalar
 from qcompiler.backend.lowering import Chain, Lowering, Step
 from qcompiler.backend.program import Address
+from qcompiler.errors import InternalError
 from qcompiler.ir.graph import Node
 
 MOVES: Final = ("pad", "reshape", "slice", "take", "transpose")
@@ -83,7 +84,9 @@ def _move(lowering: Lowering, node: Node, shape: tuple[int, ...]) -> Move:
             return Move("take", ((node["axis"],), tuple(int(index) for index in indices)))
         case "transpose":
             return Move("transpose", (node["order"],))
-    return Move("reshape", (shape,))
+        case "reshape":
+            return Move("reshape", (shape,))
+    raise InternalError(f"%{node.output.name} = {node.op} is no move of codes")
 
 
 def _spec(source: Image, chain: Chain, result: Image, axis: int = 1, offset: int = 0, shared: bool = False) -> MoveSpec:

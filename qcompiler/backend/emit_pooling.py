@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Final, Literal
 
 import numpy as np
 
@@ -12,14 +13,17 @@ from qcompiler.ir.graph import Node
 from qcompiler.ops.operator import zero_of
 from qcompiler.ops.pooling import counted_taps
 
+_KINDS: Final[dict[str, Literal["max", "average"]]] = {"max_pool2d": "max", "average_pool2d": "average"}
+
 
 def pool(lowering: Lowering, node: Node) -> None:
     """Pooling over height and width."""
     x = lowering.graph.values[node.inputs[0]]
     source, result = lowering.image(x.type, node.origin), lowering.image(node.output.type, node.origin)
-    average = node.op == "average_pool2d"
+    kind = _KINDS[node.op]
+    average = kind == "average"
     spec = PoolSpec(
-        kind="average" if average else "max",
+        kind=kind,
         batch=lowering.batch * prod(source.shape[2:-2]),  # every slice in depth is an image
         height=source.shape[-2],
         width=source.shape[-1],

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -93,17 +93,21 @@ def moved_shape(shape: tuple[int, ...], moves: tuple[Move, ...]) -> tuple[int, .
 def _apply(move: Move, places: Array) -> Array:
     """One move on an array with a batch of 1; what a pad adds is -1."""
     arguments = move.arguments
-    if move.kind == "transpose":
-        return places.transpose(arguments[0])
-    if move.kind == "take":
-        return places.take(np.array(arguments[1], dtype=np.int64), axis=arguments[0][0])
-    if move.kind == "slice":
-        for axis, start, stop, step in zip(*arguments, strict=True):
-            places = places.take(np.arange(start, stop, step), axis=axis)
-        return places
-    if move.kind == "pad":
-        return np.pad(places, list(zip(*arguments, strict=True)), constant_values=-1)
-    return places.reshape(1, *arguments[0][1:])
+    match move.kind:
+        case "transpose":
+            return places.transpose(arguments[0])
+        case "take":
+            return places.take(np.array(arguments[1], dtype=np.int64), axis=arguments[0][0])
+        case "slice":
+            for axis, start, stop, step in zip(*arguments, strict=True):
+                places = places.take(np.arange(start, stop, step), axis=axis)
+            return places
+        case "pad":
+            return np.pad(places, list(zip(*arguments, strict=True)), constant_values=-1)
+        case "reshape":
+            return places.reshape(1, *arguments[0][1:])
+        case _:
+            assert_never(move.kind)
 
 
 def source_places(spec: MoveSpec) -> Array:

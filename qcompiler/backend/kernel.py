@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -153,7 +153,7 @@ class PoolSpec:
     for every output row (column) how many rows (columns) are counted, so count = rows[oh] * columns[ow].
     """
 
-    kind: str  # "max" or "average"
+    kind: Literal["max", "average"]
     batch: int
     height: int
     width: int
@@ -221,7 +221,7 @@ class Move:
     ``pad`` (before, after), ``reshape`` (shape with the batch).
     """
 
-    kind: str
+    kind: Literal["transpose", "take", "slice", "pad", "reshape"]
     arguments: tuple[tuple[int, ...], ...]
 
 

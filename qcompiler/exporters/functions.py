@@ -1,6 +1,7 @@
 """Emitters of functions of one number: their expression, operator by operator, or a table of results.
 
-A lookup of the integer stage is written as the expression that its table was made from, where that is defined everywhere.
+A lookup of the integer stage is written as the expression that its table was made from, where that is defined everywhere and
+ONNX has the words for it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from qcompiler.exporters.call import Call
 from qcompiler.ir.dtypes import IntegerType
-from qcompiler.ir.graph import Array
+from qcompiler.ir.graph import Array, Node
 from qcompiler.ops.functions import evaluate
 
 CALLS: Final = {
@@ -44,6 +45,13 @@ CALLS: Final = {
 OPERATIONS: Final[dict[type[ast.operator], str]] = {ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul", ast.Div: "Div"}
 
 
+def unknown_names(node: Node) -> list[str]:
+    """The names in the node's expression, if it has one, that ONNX has no operator for."""
+    parts = ast.walk(ast.parse(node.get("expression") or "x", mode="eval"))
+    called = dict.fromkeys(part.func.id for part in parts if isinstance(part, ast.Call) and isinstance(part.func, ast.Name))
+    return [name for name in called if name not in CALLS]
+
+
 def function(call: Call) -> str:
     """The expression."""
     return call.bounded(_expression(call, call.node["expression"]))
@@ -52,7 +60,8 @@ def function(call: Call) -> str:
 def lookup(call: Call) -> str:
     """The expression, or Gather from the table of real results."""
     expression = call.node.get("expression")
-    if expression is not None and np.isfinite(_at_all_codes(call, expression)).all():
+    known = expression is not None and not unknown_names(call.node)
+    if known and np.isfinite(_at_all_codes(call, expression)).all():
         return call.apart(_expression(call, expression), call.output)
     x, name = call.graph.values[call.node.inputs[0]], call.output.name
     results = [call.real(call.output, int(code)) for code in call.constant(1)]

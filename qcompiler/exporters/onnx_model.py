@@ -29,11 +29,12 @@ from qcompiler.errors import CompileError, InternalError
 from qcompiler.exporters.call import Call
 from qcompiler.exporters.constants import Constants
 from qcompiler.exporters.element_types import can_quantize, element_type
+from qcompiler.exporters.functions import unknown_names
 from qcompiler.exporters.onnx_builder import OLDEST_OPSET, OnnxBuilder
 from qcompiler.exporters.table import EMITTERS
 from qcompiler.importers.builder import FinalActivation
 from qcompiler.ir.dtypes import IntegerType
-from qcompiler.ir.graph import Graph, Value
+from qcompiler.ir.graph import Graph, Node, Value
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,9 +50,8 @@ def to_onnx(graph: Graph, final_activations: Sequence[FinalActivation] = ()) -> 
     """
     import onnx
 
-    missing = [node for node in graph.nodes if node.op not in EMITTERS]
-    if missing:
-        lines = dict.fromkeys(f"{node.origin or node.output.name} ({node.op})" for node in missing)
+    lines = dict.fromkeys(line for node in graph.nodes for line in _unsayable(node))
+    if lines:
         problem = "\n".join((f"{len(lines)} operators cannot be written as ONNX:", *lines))
         raise CompileError("EXPORT001", graph.name, problem, f"replace them; known are {', '.join(EMITTERS)}")
     opset = OLDEST_OPSET
@@ -67,6 +67,12 @@ def to_onnx(graph: Graph, final_activations: Sequence[FinalActivation] = ()) -> 
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as problem:
             raise InternalError(f"the ONNX checker refuses what {graph.name} became: {problem}") from problem
     return model
+
+
+def _unsayable(node: Node) -> list[str]:
+    """What of a node ONNX has no form for, with the layer's name; a table needs no words."""
+    missing = [node.op] if node.op not in EMITTERS else unknown_names(node) if node.op == "function" else []
+    return [f"{node.origin or node.output.name} ({name})" for name in missing]
 
 
 def write_onnx(model: ModelProto, path: Path) -> None:
