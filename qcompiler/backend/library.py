@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,10 +19,13 @@ from qcompiler.backend.artifact import FORMAT, REPORT
 from qcompiler.backend.program import Port
 from qcompiler.codes import Array, dequantize, quantize
 from qcompiler.errors import CompileError, InternalError
+from qcompiler.interrupts import temporary_folder
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.report import Report, read_report
 from qcompiler.targets.target import host_architecture, host_cpu_flags
 
+LIBRARY: Final = "libnet.so"
+DESCRIPTION: Final = "net.json"
 _ALIGNMENT: Final = 64
 _MAXIMUM_THREADS: Final = 1024
 _MAXIMUM_BATCH: Final = (1 << 31) - 1
@@ -162,9 +165,11 @@ class Library:
         self.outputs = tuple(_port(port) for port in self.description["outputs"])
         self.name: str = self.description["name"]
         try:
-            self._library = ctypes.CDLL(str((self.folder / "libnet.so").absolute()))
+            self._file = os.open(self.folder / LIBRARY, os.O_RDONLY | os.O_CLOEXEC)  # for copies: the folder may go
+            weakref.finalize(self, os.close, self._file)
+            self._library = ctypes.CDLL(str((self.folder / LIBRARY).absolute()))
         except OSError as error:
-            raise self._broken(f"libnet.so cannot be loaded: {error}") from error
+            raise self._broken(f"{LIBRARY} cannot be loaded: {error}") from error
         self._run = self._library[f"qc_{self.name}_run"]
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(_Options)]
         self._run.restype = ctypes.c_int32
@@ -187,11 +192,11 @@ class Library:
 
     def _read_description(self) -> dict[str, Any]:
         try:
-            content = json.loads((self.folder / "net.json").read_text(encoding="utf-8"))
+            content = json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise self._broken(f"net.json cannot be read: {error}") from error
+            raise self._broken(f"{DESCRIPTION} cannot be read: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise self._broken(f"net.json is not of format {FORMAT}")
+            raise self._broken(f"{DESCRIPTION} is not of format {FORMAT}")
         return content
 
     def _check_host(self) -> None:
@@ -213,6 +218,17 @@ class Library:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Library], tuple[Any, ...]]:
+        """The artifact's files as bytes, and what makes a library of them. Raises CompileError RUN009 when closed."""
+        self._check_open()
+        contents = {
+            LIBRARY: Path(f"/proc/self/fd/{self._file}").read_bytes(),
+            DESCRIPTION: json.dumps(self.description).encode(),
+        }
+        if self._report is not None:
+            contents[REPORT] = self._report.to_json().encode()
+        return _loaded, (type(self), str(self.folder), contents)
 
     def report(self) -> Report:
         """The table of layers: bits, shapes, bytes, SQNR against float. Raises CompileError REPORT001 without one."""
@@ -328,11 +344,14 @@ class Library:
         kind = _code_type(port)
         return quantize(x, port.scale, port.zero, kind.minimum, kind.maximum, port.dtype)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CompileError("RUN009", self.name, "the library is closed", "load it again")
+
     def _enter(self) -> _Frame:
         """A frame that is this call's own, and the library kept open until :meth:`_leave`."""
         with self._lock:
-            if self._closed:
-                raise CompileError("RUN009", self.name, "the library is closed", "load it again")
+            self._check_open()
             frame = self._frames.pop() if self._frames else None
             self._running += 1
         try:
@@ -378,6 +397,16 @@ class Library:
         if status:
             raise InternalError(f"qc_{self.name}_run returned {status} for checked arguments")
         return results
+
+
+def _loaded(kind: type[Library], folder: str, contents: Mapping[str, bytes]) -> Library:
+    """A library from an artifact's files by their names; ``folder`` is where they came from, for messages."""
+    with temporary_folder() as place:
+        for name, content in contents.items():
+            (place / name).write_bytes(content)
+        library = kind(place)
+    library.folder = Path(folder)
+    return library
 
 
 def load(folder: str | os.PathLike[str]) -> Library:
