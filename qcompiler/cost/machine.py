@@ -24,7 +24,9 @@ CPU_FIELDS: Final = (
 )
 """Lines of /proc/cpuinfo that say which CPU it is, on x86 and on ARM."""
 
-_SOURCES: Final = ("qcompiler.backend", "qcompiler.schedules", "qcompiler.cost")
+PACKAGES: Final = tuple(f"qcompiler.{room}" for room in ("backend", "cost", "ir", "ops", "schedules", "targets"))
+MODULES: Final = ("arith", "errors", "interrupts", "progress", "replace_file")
+"""What kernels are made from and measured by: whole packages, and modules of ``qcompiler`` itself."""
 
 
 def parse_cpu_name(cpuinfo: str) -> str:
@@ -48,11 +50,19 @@ def package_versions() -> Mapping[str, str]:
     return {"qcompiler": own, "apache-tvm": version("apache-tvm")}
 
 
+def sources() -> dict[str, bytes]:
+    """The content of every file that a kernel and its measurement depend on, by package and file name."""
+    found = {f"qcompiler/{name}.py": (files("qcompiler") / f"{name}.py").read_bytes() for name in MODULES}
+    for package in PACKAGES:
+        for entry in files(package).iterdir():
+            if entry.name.endswith((".py", ".jinja", ".toml")):
+                found[f"{package}/{entry.name}"] = entry.read_bytes()
+    return found
+
+
 @lru_cache(maxsize=1)
 def _sources_hash() -> str:
     digest = hashlib.sha256()
-    for package in _SOURCES:
-        for entry in sorted(files(package).iterdir(), key=lambda entry: entry.name):
-            if entry.name.endswith((".py", ".jinja")):
-                digest.update(entry.name.encode() + entry.read_bytes())
+    for name, content in sorted(sources().items()):
+        digest.update(name.encode() + content)
     return digest.hexdigest()[:8]
