@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 HEADROOM: Final = 4.0  # of wide outputs over the calibrated range: 16 bits have precision to spare, saturated logits tie
 LEAST_HEADROOM: Final = 2.0  # where outputs join small values to large ones
-SMALLEST_RANGE: Final = 2.0**-20
+EMPTY_SPAN: Final = 2.0**-20  # of values that are all zero: any scale serves them
+SMALLEST_SPAN: Final = 2.0**-100  # what float32 has room for on both sides of
 WIDE_BITS: Final = 16  # of codes so fine that values may be taken as they are
 GRID: Final = 4096  # points at which a function is looked at
 
@@ -54,18 +55,23 @@ class Codes:
         return self.code(low), self.code(high)
 
 
+def represented(span: float) -> float:
+    """A span that codes can have: ``span`` itself unless there is nothing to represent, however small the numbers are."""
+    return max(span, SMALLEST_SPAN) if span > 0.0 else EMPTY_SPAN
+
+
 def affine_codes(low: float, high: float, bits: int) -> Codes:
     """Unsigned codes with a zero point for ``low <= 0 <= high``."""
     dtype = IntegerType(bits, signed=False)
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max(high - low, SMALLEST_RANGE) / dtype.maximum
+    scale = represented(high - low) / dtype.maximum
     return Codes(dtype, scale, min(max(math.floor(-low / scale + 0.5), 0), dtype.maximum))
 
 
 def wide_codes(low: float, high: float, bits: int, headroom: float = HEADROOM) -> Codes:
     """Signed codes with zero point 0 and headroom, of 16 or 32 bits."""
     dtype = IntegerType(bits, signed=True)
-    return Codes(dtype, max(-low, high, SMALLEST_RANGE) * headroom / dtype.maximum, 0)
+    return Codes(dtype, represented(max(-low, high)) * headroom / dtype.maximum, 0)
 
 
 def choose_codes(graph: Graph, output_bits: int) -> dict[str, Codes]:

@@ -36,7 +36,7 @@ from qcompiler.ir.graph import MOVES, RANKS, WEIGHTED, Array, Attribute, Graph, 
 from qcompiler.ir.names import Constants
 from qcompiler.ops.functions import function_table
 from qcompiler.ops.pooling import counted_taps
-from qcompiler.passes.activation_codes import SMALLEST_RANGE, Codes, choose_codes, wide_codes
+from qcompiler.passes.activation_codes import Codes, choose_codes, represented, wide_codes
 from qcompiler.passes.weight_codes import weight_codes
 
 LARGEST_FACTOR: Final = 2.0**29  # output steps per input step: beyond it everything saturates
@@ -232,7 +232,7 @@ class _Quantizer:
         """A constant as codes of 16 bits with the result's rank, and their scale."""
         data = self.graph.constant[name].data.astype(np.float64)
         data = data.reshape((1,) * (len(node.output.type.shape) - data.ndim) + data.shape)
-        scale = max(float(np.abs(data).max(initial=0.0)), SMALLEST_RANGE) / I16.maximum
+        scale = represented(float(np.abs(data).max(initial=0.0))) / I16.maximum
         codes = np.floor(data / scale + 0.5)
         return self._constant(f"{node.output.name}.{name}", codes, I16, np.array([scale])), scale
 

@@ -94,7 +94,7 @@ def round_rows(weight: Tensor, statistics: Statistics, bits: int) -> tuple[Tenso
     groups, depth = h.shape[:2]
     rows = weight.to(torch.float64).reshape(groups, -1, depth)
     variance, square = h.diagonal(dim1=1, dim2=2).mean(1), statistics.rounded_mean.square().mean(1)
-    damping = DAMPING * variance + ROUNDING * (variance + square) + 1e-12
+    damping = DAMPING * variance + ROUNDING * (variance + square) + 1e-30
     eye = torch.eye(depth, dtype=torch.float64)
     for _ in range(ATTEMPTS):
         damped = h + damping[:, None, None] * eye

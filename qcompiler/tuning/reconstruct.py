@@ -47,7 +47,7 @@ HELD_OUT: Final = 4
 BETAS: Final = (20.0, 2.0)
 DECIDE: Final = 2.0
 """Weight of what drives to codes, for a whole block of undecided weights, in units of the loss at the beginning."""
-SMALLEST: Final = 1e-12
+SMALLEST: Final = 1e-12  # of a tensor's mean square, for one that is constant
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,12 @@ def _mixed(exact: Tensor, rounded: Tensor, generator: torch.Generator) -> Tensor
 
 
 def _variance(stored: Stored) -> float:
-    return max(float(torch.stack([part.var(unbiased=False) for part in stored]).mean()), SMALLEST)
+    variance, square = (float(torch.stack(found).mean()) for found in zip(*map(_moments, stored), strict=True))
+    return max(variance, SMALLEST * square) or 1.0  # nothing is lost of what is always zero
+
+
+def _moments(part: Tensor) -> tuple[Tensor, Tensor]:
+    return part.var(unbiased=False), part.square().mean()
 
 
 @torch.no_grad()

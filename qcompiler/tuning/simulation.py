@@ -31,7 +31,7 @@ from qcompiler.tuning.soft_rounding import SoftRounding
 if TYPE_CHECKING:
     from torch import Tensor
 
-SMALLEST_SCALE: Final = 1e-8
+SMALLEST_SCALE: Final = 2.0**-100  # a learned scale stays positive
 
 Rounding = Callable[[str, "Tensor"], "Tensor"]
 """From a value's name and what was computed for it to what its readers get."""

@@ -1,7 +1,7 @@
 """The values of one tensor for all samples, in chunks, in as few bytes as they need.
 
 Codes of up to 8 bits take a byte; other values are half floats, whose rounding is far below that of codes, unless they are too
-large for that.
+large or too small for that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from qcompiler.tuning.simulation import ActivationQuantizer
 
-LARGEST_HALF: Final = 6e4
+HALF: Final = (2.0**-10, 6e4)
+"""The largest element of what is kept as half floats: small numbers would lose their last bits, and those under 1e-7 all."""
 BYTES: Final = 3
 """Of an element that is kept as a code and as a half float."""
 
@@ -35,7 +36,7 @@ class Stored(Sequence["Tensor"]):
         """Keep ``chunks``; with ``quantizer``, their codes."""
         if quantizer is not None:
             return cls([quantizer.codes(chunk) for chunk in chunks], quantizer)
-        return cls([chunk.half() if float(chunk.abs().max()) < LARGEST_HALF else chunk for chunk in chunks])
+        return cls([chunk.half() if HALF[0] <= float(chunk.abs().max()) < HALF[1] else chunk for chunk in chunks])
 
     @override
     def __len__(self) -> int:
