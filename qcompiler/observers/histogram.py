@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 SAMPLED_ELEMENTS: Final = 1 << 13  # of one tensor and sample that enter the histogram; extremes are taken from all
 
 
+def sampled(batch: torch.Tensor) -> torch.Tensor:
+    """The elements of a batch that enter a histogram, in one dimension."""
+    flat = batch.reshape(len(batch), -1) if batch.ndim > 1 else batch.reshape(1, -1)
+    return flat[:, :: max(1, flat.shape[1] // SAMPLED_ELEMENTS)].reshape(-1)
+
+
 class HistogramObserver(MinMaxObserver):
     """Extremes, and ``2 * half_bins`` counts of the values that are not zero; what chooses a range from them derives from it."""
 
@@ -39,8 +45,7 @@ class HistogramObserver(MinMaxObserver):
 
         if not super().see(batch):
             return False
-        flat = batch.reshape(len(batch), -1) if batch.ndim > 1 else batch.reshape(1, -1)
-        values = flat[:, :: max(1, flat.shape[1] // SAMPLED_ELEMENTS)].reshape(-1)
+        values = sampled(batch)
         largest = max(-self.low, self.high)
         if largest > 0.0:
             self._widen(math.ldexp(1.0, math.frexp(largest / self.half_bins)[1]))
@@ -67,12 +72,7 @@ class HistogramObserver(MinMaxObserver):
         low, high = super().range(8)
         return self.width == 0.0 or high == low
 
-    def edges(self) -> Array:
-        """The borders of the bins, float64[2 * half_bins + 1]."""
-        edges: Array = (np.arange(2 * self.half_bins + 1) - self.half_bins) * self.width
-        return edges
-
     def centers(self) -> Array:
         """The middles of the bins, float64[2 * half_bins]."""
-        centers: Array = self.edges()[:-1] + 0.5 * self.width
+        centers: Array = (np.arange(2 * self.half_bins) - self.half_bins + 0.5) * self.width
         return centers

@@ -11,6 +11,7 @@ from qcompiler.observers.entropy import EntropyObserver, spread
 from qcompiler.observers.extremes import GROUP, MinMaxObserver, MovingAverageObserver
 from qcompiler.observers.mse import MseObserver
 from qcompiler.observers.observer import Observer
+from qcompiler.observers.octaves import OctaveObserver
 
 
 def watched(observer: Observer, data: np.ndarray, parts: int = 1) -> Observer:
@@ -23,9 +24,11 @@ def long_tailed(shape: tuple[int, int] = (64, 2048)) -> np.ndarray:
     return np.random.default_rng(0).standard_t(3, shape)
 
 
+@pytest.mark.parametrize("outlier", [0, 1])
 @pytest.mark.parametrize("name", NAMES)
-def test_ranges_do_not_depend_on_how_batches_are_cut(name: str) -> None:
+def test_ranges_do_not_depend_on_how_batches_are_cut(name: str, outlier: int) -> None:
     data = long_tailed((100, 64))
+    data[17, 3] = 1e5 * outlier
     whole, parts = watched(make_observer(name), data), watched(make_observer(name), data, 13)
     for bits in (8, 4):
         assert whole.range(bits) == parts.range(bits)
@@ -71,7 +74,6 @@ def test_entropy_differs_from_minmax_and_clips_both_sides_by_themselves() -> Non
     low, high = watched(EntropyObserver(), data).range(8)
     assert high < 0.6 * data.max()
     assert low < 0.9 * data.min()
-    assert EntropyObserver.half_bins >= 2048
 
 
 def test_entropy_keeps_what_is_uniform() -> None:
@@ -85,13 +87,14 @@ def test_entropy_has_the_least_divergence_of_its_candidates() -> None:
     observer = EntropyObserver()
     watched(observer, np.maximum(long_tailed(), 0.0))
     high = observer.range(8)[1]
-    assert observer.divergence(0.0, high, 8) < observer.divergence(0.0, observer.high, 8)
-    assert observer.divergence(0.0, high, 8) < observer.divergence(0.0, 0.5 * high, 8)
+    bins = observer.distribution()
+    assert bins.divergence(0.0, high, 8) < bins.divergence(0.0, observer.high, 8)
+    assert bins.divergence(0.0, high, 8) < bins.divergence(0.0, 0.5 * high, 8)
 
 
-def test_levels_are_spread_over_bins_that_hold_values() -> None:
-    counts, held = np.array([4.0, 0.0, 2.0, 6.0]), np.array([True, False, True, True])
-    assert spread(counts, held, np.array([0, 0, 1, 1])).tolist() == [4.0, 0.0, 4.0, 4.0]
+def test_levels_are_spread_by_the_widths_of_their_bins() -> None:
+    counts, widths = np.array([4.0, 0.0, 6.0]), np.array([1.0, 1.0, 2.0])
+    assert spread(counts, widths, np.array([0, 1, 1])).tolist() == [4.0, 2.0, 4.0]
 
 
 @pytest.mark.parametrize("percentile", [99.0, 99.9])
@@ -102,6 +105,35 @@ def test_percentiles(percentile: float) -> None:
     assert low == pytest.approx(np.percentile(data, 100 - percentile), rel=0.01)
     zeros = np.maximum(data, 0.0)
     assert watched(make_observer(f"percentile:{percentile}"), zeros).range(8)[1] == pytest.approx(high, rel=0.01)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("name", ["entropy", "percentile:99.9"])
+def test_outliers_cost_no_resolution(name: str, bits: int) -> None:
+    """One value of ten thousand (or a hundred million) times all others, on one side or on both."""
+    data = np.random.default_rng(0).normal(size=(64, 2048))
+    low, high = watched(make_observer(name), data).range(bits)
+    for upper, lower in ((1e4, None), (1e8, None), (1e4, -3e4), (1e-4, -1e4)):
+        far = data.copy()
+        far[9, 1000] = upper
+        far[40, 3] = far[40, 3] if lower is None else lower
+        assert watched(make_observer(name), far).range(bits) == pytest.approx((low, high), rel=0.25)
+
+
+def test_bins_of_octaves() -> None:
+    """Every number is in the bin whose borders are around it, also where its octave was the uppermost one once."""
+    data = np.array(
+        [[0.0, 1e-30, -3e-9, 0.0], [1e-4, 2e-4, -0.75, 1.5], [1.0, -1.0, 3.25, 1e3], [-1e6, 2.0, 2.001, 5e5]], np.float32
+    )
+    observer = watched(OctaveObserver(), data, 4)
+    assert isinstance(observer, OctaveObserver)
+    edges = observer.edges()
+    assert observer.zeros == 2
+    for sign, counts in zip((1, -1), observer.counts, strict=True):
+        expected, _ = np.histogram((sign * data)[sign * data > 0], edges)
+        assert np.array_equal(expected, counts)
+    assert observer.counts[0, 0] == 3  # 1e-30 to 2e-4 are nothing beside 1e6
+    assert np.all(np.diff(edges)[1:] / edges[1:-1] <= 2.0**-observer.bits)
 
 
 def test_percentile_100_is_minmax() -> None:
