@@ -264,9 +264,13 @@ class GraphBuilder:
         """Remember what an emitter raised for ``inputs``."""
         if isinstance(problem, FixedBatchError):
             return self.reject_batch(where, operator, str(problem))
-        if isinstance(problem, OriginError) and any(isinstance(x, Value) and x.name in self._uncertain for x in inputs):
+        if isinstance(problem, OriginError) and self.is_uncertain(inputs):
             return UNKNOWN
         return self.reject(where, operator, str(problem))
+
+    def is_uncertain(self, inputs: Iterable[object]) -> bool:
+        """Whether any of ``inputs`` stands in for what is not computed, or comes from such a value."""
+        return any(isinstance(x, Value) and x.name in self._uncertain for x in inputs)
 
     def refuse_readers(self, value: Value, layer: Layer, why: str) -> None:
         """Reject ``layer`` if anything still reads its ``value`` when the model is walked."""

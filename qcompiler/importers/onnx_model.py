@@ -196,7 +196,7 @@ class _OnnxGraph:
         inputs = self._inputs(node, operator)
         results: list[Any]
         try:
-            if any(isinstance(x, Unknown) for x in inputs) and (operator in OPERATORS or operator == "If"):
+            if any(isinstance(x, Unknown) for x in inputs) and (operator in {*OPERATORS, *SIZE_OPERATORS, "If"}):
                 results = self._stand_ins(node, operator, inputs)
             elif operator == "If":
                 results = self._branch(node, inputs[0])
@@ -214,8 +214,10 @@ class _OnnxGraph:
             self.builder.refuse(problem, label, operator, inputs)
             results = self._stand_ins(node, operator, inputs)
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as problem:
-            self._blame(label, operator)
-            raise InternalError(f"{label} ({operator}): {type(problem).__name__}: {problem}") from problem
+            if not self.builder.is_uncertain(inputs):
+                self._blame(label, operator)
+                raise InternalError(f"{label} ({operator}): {type(problem).__name__}: {problem}") from problem
+            results = []
         for index, name in enumerate(node.output):
             if name:
                 self.env[name] = results[index] if index < len(results) else UNKNOWN
@@ -226,7 +228,7 @@ class _OnnxGraph:
         if operator in _RANKINGS or (operator in ("Cast", "Dropout", "Identity") and _keeps_floats(node)):
             return [self.builder.read(x) if isinstance(x, Missing) else x for x in inputs]
         if operator == "Shape":
-            return [x.value if isinstance(x, Ending) else x for x in inputs]
+            return [x.value if isinstance(x, Ending | Quantized) else x for x in inputs]
         return [self.builder.read(x) for x in inputs]
 
     def _stand_ins(self, node: NodeProto, operator: str, inputs: list[Any]) -> list[Value | Unknown]:

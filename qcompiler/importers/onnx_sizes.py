@@ -59,6 +59,13 @@ def _shape(node: NodeProto, inputs: list[Any]) -> Partial | None:
     return _result(tuple(x.type.shape)[start:end], 1, node.output[0])
 
 
+def _size(node: NodeProto, inputs: list[Any]) -> Partial | None:
+    (x,) = inputs
+    if not isinstance(x, Value):
+        return None
+    return Sizes((BATCH if x.type.elements == 1 else None,), 0)
+
+
 def _same(node: NodeProto, inputs: list[Any]) -> Partial | None:
     x = inputs[0]
     return x if isinstance(x, Sizes) else None
@@ -154,6 +161,7 @@ def _equal(node: NodeProto, inputs: list[Any]) -> Partial | None:
 # Each gives None where the operands are no sizes; then the operator means what it means for activations.
 SIZE_OPERATORS: Final[dict[str, Callable[[NodeProto, list[Any]], Partial | None]]] = {
     "Shape": _shape,
+    "Size": _size,
     "Identity": _same,
     "Cast": _same,
     "Reshape": lambda node, inputs: _unsqueeze(node, inputs) or _same(node, inputs),

@@ -8,6 +8,7 @@ from typing import Final, Literal
 import numpy as np
 
 from qcompiler.importers.builder import LAST_STEP, Ending, FixedBatchError, Known, Layer, Merged, Repeated, UnsupportedError, dims
+from qcompiler.importers.constant_data import owned_data
 from qcompiler.ir.graph import Array, Value
 
 INFINITY = float("inf")
@@ -96,7 +97,8 @@ def ending(layer: Layer, x: object, function: Literal["softmax", "log_softmax"],
 
 def as_floats(data: Array) -> Array:
     """Floating data as float32; anything else as it is."""
-    return data.astype(np.float32) if data.dtype.kind == "f" and data.dtype != np.float32 else data
+    float32 = np.dtype(np.float32)
+    return owned_data(data, float32) if data.dtype.kind == "f" and data.dtype != float32 else data
 
 
 def along(axes: Sequence[int], values: Sequence[int], rank: int, default: int = 0) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,23 @@ def test_a_model_in_memory_is_checked_without_its_weights(monkeypatch: pytest.Mo
     monkeypatch.setattr(onnx.checker, "check_model", lambda m: sizes.append(m.ByteSize()))
     import_model(model_of(NODES, constants=CONSTANTS))
     assert sizes[0] < 4096 < CONSTANTS["m"].nbytes
+
+
+def test_weights_outside_are_in_memory_once(tmp_path: Path) -> None:
+    weights = {name: normal(600, 600) for name in ("a", "b")} | {"half": normal(600, 100).astype(np.float16)}
+    nodes = [
+        node("MatMul", "x", "a", output="p"),
+        node("Gemm", "p", "b", output="q", transB=1),
+        node("Cast", "half", output="c", to=TensorProto.FLOAT),
+        node("MatMul", "q", "c"),
+    ]
+    path = saved_outside(model_of(nodes, ("batch", 600), weights), tmp_path / "net.onnx")
+    import_model(path)
+    tracemalloc.start()
+    graph = import_model(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * sum(constant.data.nbytes for constant in graph.constants)
 
 
 def test_bytes_outside_that_do_not_fit_the_shape(tmp_path: Path) -> None:

@@ -55,6 +55,21 @@ def test_what_is_behind_operators_of_unknown_shape_and_of_known_shape() -> None:
     ]
 
 
+def test_sizes_of_what_nobody_knows() -> None:
+    nodes = [
+        helper.make_node("Fancy", ["x"], ["f"], domain="custom"),
+        node("Shape", "f", output="s"),
+        node("Slice", "s", "zero", "one", output="n"),
+        node("Concat", "n", "rest", output="target", axis=0),
+        node("Reshape", "f", "target"),
+    ]
+    constants = {"zero": ints(0), "one": ints(1), "rest": ints(-1)}
+    assert lines_of(problem_of(model_of(nodes, constants=constants))) == [
+        "1 operator is not supported:",
+        "f (custom.Fancy): not supported",
+    ]
+
+
 def test_both_kinds_at_once() -> None:
     nodes = [
         node("InstanceNormalization", "x", "g", "g", output="a", name="norm"),
