@@ -15,6 +15,7 @@ from qcompiler.bits import Bits
 from qcompiler.calibrate import FirstSamples
 from qcompiler.dump import Dumper, read_dump
 from qcompiler.errors import CompileError
+from qcompiler.importers.kinds import unwrapped
 from qcompiler.interrupts import temporary_folder
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
@@ -258,7 +259,7 @@ def import_model(
 
     ``distilling``: where data is needed and there is none, make it of the model's batch norms if it has some, and say so.
     """
-    calibration = open_samples(options.calibration)
+    model, calibration = unwrapped(model), open_samples(options.calibration)
     by_sample = example_inputs is None and _needs_example(model)
     if by_sample:
         example_inputs, calibration = first_sample(calibration, required_inputs(model))

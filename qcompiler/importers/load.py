@@ -1,7 +1,6 @@
 """Any model that a user may pass, as a float graph with a symbolic batch.
 
-Codes of this module:
-    IMPORT002: the argument is no model. The codes of the importers stand in their modules.
+The codes of the importers stand in their modules.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcompiler.errors import CompileError
 from qcompiler.importers.builder import ImportedModel
+from qcompiler.importers.kinds import no_model, unwrapped
 from qcompiler.ir.graph import Graph
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ def import_model(model: Model, example_inputs: object = None) -> Graph:
 
 def load_model(model: Model, example_inputs: object = None) -> ImportedModel:
     """As :func:`import_model`, with the notes of the import and the final activations that were left out."""
+    model = unwrapped(model)
     if isinstance(model, str | Path):
         from qcompiler.importers.onnx_model import import_path
 
@@ -57,12 +57,7 @@ def load_model(model: Model, example_inputs: object = None) -> ImportedModel:
 
         if isinstance(model, ModelProto):
             return import_proto(model, examples=example_shapes(example_inputs))
-    raise CompileError(
-        "IMPORT002",
-        "model",
-        f"the model is a {type(model).__name__}",
-        "pass a torch.nn.Module, an ExportedProgram, the path of an ONNX file or a ModelProto",
-    )
+    raise no_model(model)
 
 
 def example_shapes(example_inputs: object) -> list[tuple[int, ...]]:

@@ -19,6 +19,9 @@ SUPPORTED: Final = (
 _REPLACE: Final = f"replace them, or cut the model before them; supported are {SUPPORTED}"
 _KEEP_BATCH: Final = "keep the batch as the first dimension and write it as -1 or x.size(0) in reshapes"
 
+FIXED_BATCH: Final = "the batch cannot be made symbolic:"
+"""Stands in front of what works for one batch size only."""
+
 _Places = dict[tuple[str, str], dict[str, None]]
 """The layers, in order, of every operator and reason."""
 
@@ -41,7 +44,7 @@ class Rejections:
 
     def check(self) -> None:
         """Raise IMPORT001, with what works for one batch size only as well, or IMPORT005 if that is all there is."""
-        fixed = ["the batch cannot be made symbolic:", *_lines(self._fixed)] if self._fixed else []
+        fixed = [FIXED_BATCH, *_lines(self._fixed)] if self._fixed else []
         if self._unsupported:
             lines = _lines(self._unsupported)
             count = "1 operator is" if len(lines) == 1 else f"{len(lines)} operators are"

@@ -26,6 +26,8 @@ import numpy as np
 
 from qcompiler.errors import CompileError
 from qcompiler.importers.builder import ImportedModel
+from qcompiler.importers.kinds import check_numbers
+from qcompiler.importers.rejections import FIXED_BATCH
 from qcompiler.importers.torch_graph import TorchGraph
 from qcompiler.importers.torch_operators import MAKES_FRESH
 
@@ -36,16 +38,21 @@ if TYPE_CHECKING:
 
 def import_module(model: torch.nn.Module, example_inputs: object) -> ImportedModel:
     """Export ``model`` in evaluation mode and import the program. The module's modes are as before afterwards."""
-    examples = _tensors(model, example_inputs)
     name = type(model).__name__
+    check_numbers(name, {**dict(model.named_parameters()), **dict(model.named_buffers())})
+    examples = _tensors(model, example_inputs)
     with _evaluation(model):
         try:
             return import_program(_export(model, examples, dynamic=True), name)
         except CompileError as problem:
-            if problem.code not in ("IMPORT004", "IMPORT005"):
+            if problem.code not in ("IMPORT004", "IMPORT005") and FIXED_BATCH not in problem.problem:
                 raise
+            first = problem
         # The model is written for one batch size: export it for that one and generalize.
-        imported = import_program(_export(model, examples, dynamic=False), name)
+        try:
+            imported = import_program(_export(model, examples, dynamic=False), name)
+        except CompileError as second:
+            raise first if first.code == "IMPORT001" != second.code else second  # noqa: B904
     size = examples[0].shape[0]
     note = f"{name} is written for a batch of {size}: its reshapes were rewritten for any batch"
     return replace(imported, notes=(note, *imported.notes))
@@ -53,9 +60,14 @@ def import_module(model: torch.nn.Module, example_inputs: object) -> ImportedMod
 
 def import_program(program: ExportedProgram, name: str | None = None) -> ImportedModel:
     """Import an exported program, with a dynamic batch or a static one, which becomes symbolic."""
+    import torch
+
+    name = name or _program_name(program)
+    check_numbers(name, program.state_dict)
     if _in_place_hazard(program):
-        program = program.run_decompositions({})
-    return TorchGraph(program, name or _program_name(program)).convert()
+        with torch.no_grad():  # autograd forbids to write to the parts that split gives
+            program = program.run_decompositions({})
+    return TorchGraph(program, name).convert()
 
 
 def _program_name(program: ExportedProgram) -> str:

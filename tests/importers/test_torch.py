@@ -293,7 +293,7 @@ WHY = {
         "divisor_override=3 is not supported",
     ),
     "dtype": (lambda x: x.to(torch.int32).float(), "to.dtype", "it converts activations to int32"),
-    "random": (lambda x: x + torch.rand(3, 9, 11), "rand.default", "not supported"),
+    "random": (lambda x: x + torch.rand(3, 9, 11), "rand.default", "not supported: it draws random numbers"),
     "train": (lambda x: F.dropout(x), "dropout.default", "it drops values at random; call model.eval() before the export"),
     "statistics": (
         lambda x: F.batch_norm(x, None, None, training=True),
@@ -402,8 +402,8 @@ def test_control_flow_on_values(capfd: pytest.CaptureFixture[str]) -> None:
 def test_no_model() -> None:
     assert problem_of(operator.add) == (
         "IMPORT002 at model\n"
-        "  problem: the model is a builtin_function_or_method\n"
-        "  remedy:  pass a torch.nn.Module, an ExportedProgram, the path of an ONNX file or a ModelProto"
+        "  problem: the model is the function add\n"
+        "  remedy:  pass the torch.nn.Module that it calls, or one whose forward calls it"
     )
 
 
