@@ -9,7 +9,16 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from qcompiler.importers.builder import FixedBatchError, Known, Layer, Merged, UnsupportedError, check_size, dims
+from qcompiler.importers.builder import (
+    FixedBatchError,
+    Known,
+    Layer,
+    Merged,
+    Repeated,
+    UnsupportedError,
+    check_size,
+    dims,
+)
 from qcompiler.importers.operands import LOWEST, axis_of, inner_axis, per_sample, sizes, value
 from qcompiler.ir.graph import BATCH, Array, Dim, Value
 
@@ -75,6 +84,8 @@ def cropped(
             kept[axis] = (first, last, step)
     if not kept:
         return x
+    if all(step > 0 and first < last for first, last, step in kept.values()):
+        return takes(layer, x, {axis: np.arange(*numbers) for axis, numbers in kept.items()}, suffix)
     starts_, stops_, steps_ = zip(*(kept[a] for a in sorted(kept)), strict=True)
     return layer.emit("slice", [x], suffix, axes=tuple(sorted(kept)), starts=starts_, stops=stops_, steps=steps_)
 
@@ -91,6 +102,10 @@ def takes(layer: Layer, x: object, chosen: Mapping[int, Array], suffix: str = ""
         if indices.size and not -size <= indices.min() <= indices.max() < size:
             raise UnsupportedError(f"its indices {indices.min()} to {indices.max()} are not all within {size} elements")
         positive = np.where(indices < 0, indices + size, indices).astype(np.int64)
+        parts, places = taken_from(layer, x, axis, positive)
+        if any(isinstance(part, Value) for part in parts):
+            x, positive = concat(layer, parts, axis, f"{suffix}.parts"), places
+            size = x.type.with_batch(1)[axis]
         step = 1 if len(positive) < 2 else int(positive[1] - positive[0])
         if np.array_equal(positive, np.arange(size)):
             continue
@@ -107,6 +122,67 @@ def takes(layer: Layer, x: object, chosen: Mapping[int, Array], suffix: str = ""
         indices_of = Known(positive.astype(np.int32), f"{layer.name}.indices{axis}", index=True)
         x = layer.emit("take", [x, indices_of], ending, axis=axis)
     return x
+
+
+def taken_from(layer: Layer, x: Value, axis: int, positions: Array) -> tuple[list[Value | Known], Array]:
+    """The parts of a concatenation in which the elements ``positions`` of ``x`` along ``axis`` lie, and where there.
+
+    What is joined of unlike parts and taken apart again keeps the range of each part. ``x`` and ``positions`` themselves where
+    no part can be left out.
+    """
+    parts: list[Value | Known] = [x]
+    found, source = (parts, positions), x
+    while (node := layer.builder.producer(source)) is not None and positions.size:
+        if node.op == "take" and node["axis"] == axis:
+            indices = layer.builder.find_constant(node.inputs[1])
+            assert indices is not None
+            positions, source = indices.data[positions], layer.builder.value(node.inputs[0])
+        elif node.op == "slice" and node["axes"] == (axis,):
+            positions, source = node["starts"][0] + node["steps"][0] * positions, layer.builder.value(node.inputs[0])
+        elif node.op == "concat" and node["axis"] == axis:
+            parts = parts_of(layer, source, axis)
+            ends = np.cumsum([part_size(part, axis) for part in parts])
+            owner = np.searchsorted(ends, positions, side="right")
+            used = np.unique(owner)
+            if len(used) == len(parts):
+                break
+            starts = np.concatenate(([0], ends[:-1]))
+            kept = [parts[i] for i in used]
+            moved = np.cumsum([0, *(part_size(part, axis) for part in kept)])
+            positions = positions - starts[owner] + moved[np.searchsorted(used, owner)]
+            found = (kept, positions)
+            if len(kept) > 1 or not isinstance(kept[0], Value):
+                break
+            source = kept[0]
+        else:
+            break
+    return found
+
+
+def constant_part(layer: Layer, x: Value, axis: int, positions: Array) -> Known | None:
+    """The elements ``positions`` of ``x`` along ``axis`` if they are constants that were joined to it."""
+    parts, places = taken_from(layer, x, axis, positions)
+    constants = [part.data for part in parts if isinstance(part, Known)]
+    if len(constants) < len(parts):
+        return None
+    return Repeated(np.concatenate(constants, axis).take(places, axis), layer.name)
+
+
+def parts_of(layer: Layer, x: Value | Known, axis: int) -> list[Value | Known]:
+    """What a concatenation along ``axis`` joins; ``x`` itself where it is none."""
+    node = layer.builder.producer(x) if isinstance(x, Value) else None
+    if node is None or node.op != "concat" or node["axis"] != axis:
+        return [x]
+    parts: list[Value | Known] = []
+    for name in node.inputs:
+        constant = layer.builder.find_constant(name)
+        parts.append(layer.builder.value(name) if constant is None else Repeated(np.asarray(constant.data), name))
+    return parts
+
+
+def part_size(x: Value | Known, axis: int) -> int:
+    """The elements of ``x`` along an axis other than the batch."""
+    return x.type.with_batch(1)[axis] if isinstance(x, Value) else x.data.shape[axis]
 
 
 def gather(layer: Layer, x: object, indices: Array, axis: int) -> Value:
@@ -162,7 +238,7 @@ def split(layer: Layer, x: object, parts: Sequence[int], axis: int, names: Seque
     return tuple(pieces)
 
 
-def concat(layer: Layer, operands: Sequence[object], axis: int) -> Value:
+def concat(layer: Layer, operands: Sequence[object], axis: int, suffix: str = "") -> Value:
     """Tensors joined along an axis; some may be constants."""
     computed = [x for x in operands if not isinstance(x, Known)]
     if not computed:
@@ -176,7 +252,7 @@ def concat(layer: Layer, operands: Sequence[object], axis: int) -> Value:
             raise FixedBatchError(f"its constant operand {dims(part.data.shape)} is not one for each sample")
         if not isinstance(part, Known) or part.data.size:
             parts.append(part)
-    return value(parts[0]) if len(parts) == 1 else layer.emit("concat", parts, axis=axis)
+    return value(parts[0]) if len(parts) == 1 else layer.emit("concat", parts, suffix, axis=axis)
 
 
 def reshape(layer: Layer, x: object, shape: Sequence[Dim | None]) -> Value | Merged:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from qcompiler.importers import emit_elementwise as emit
 from qcompiler.importers import operands
 from qcompiler.importers.builder import Known, UnsupportedError
-from qcompiler.importers.emit_where import compared, where
+from qcompiler.importers.emit_condition import Condition, compared, inverted, joined, truth_of
+from qcompiler.importers.emit_where import where
 from qcompiler.importers.onnx_call import Call, Handler, element_type
 from qcompiler.ir.graph import Value
 from qcompiler.ops.functions import NAMED
@@ -95,17 +96,30 @@ def _dropout(c: Call) -> Value:
 
 
 def _compared(comparison: str) -> Handler:
-    return lambda c: compared(c.operand(0), comparison, c.operand(1))
+    return lambda c: compared(c.layer, c.operand(0), comparison, c.operand(1))
+
+
+def _joined(how: Literal["and", "or", "xor"]) -> Handler:
+    return lambda c: joined(c.layer, how, c.operand(0), c.operand(1))
+
+
+def _not(c: Call) -> Condition:
+    return inverted(c.layer, c.operand(0))
 
 
 def _where(c: Call) -> Value:
     return where(c.layer, c.operand(0), c.operand(1), c.operand(2))
 
 
-def _cast(c: Call) -> Value:
+def _cast(c: Call) -> Value | Condition:
     from onnx import TensorProto
 
-    x, kind = operands.value(c.operand(0)), c.get("to")
+    truth, kind = c.operand(0), c.get("to")
+    if isinstance(truth, Condition):
+        return truth if kind == TensorProto.BOOL else truth.numbers
+    if kind == TensorProto.BOOL:
+        return truth_of(c.layer, c.x)
+    x = c.x
     whole = c.layer.builder.integer_inputs | c.layer.builder.index_values
     floats = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
     integers = (TensorProto.INT32, TensorProto.INT64)
@@ -127,6 +141,7 @@ OPERATORS: Final[dict[str, Handler]] = {
     "Abs": _function("abs(x)"),
     "Acosh": _function("log(x + sqrt(x * x - 1))"),
     "Add": _binary("add"),
+    "And": _joined("and"),
     "Asinh": _function("log(x + sqrt(x * x + 1))"),
     "Atan": _function("atan(x)"),
     "Atanh": _function("0.5 * log((1 + x) / (1 - x))"),
@@ -141,6 +156,7 @@ OPERATORS: Final[dict[str, Handler]] = {
     "Div": _divide,
     "Dropout": _dropout,
     "Elu": _of_attributes(NAMED["elu"], alpha=1.0),
+    "Equal": _compared("eq"),
     "Erf": _function("erf(x)"),
     "Exp": _function("exp(x)"),
     "Floor": _function("floor(x)"),
@@ -160,6 +176,8 @@ OPERATORS: Final[dict[str, Handler]] = {
     "Mish": _function(NAMED["mish"]()),
     "Mul": _binary("mul"),
     "Neg": _function("-x"),
+    "Not": _not,
+    "Or": _joined("or"),
     "PRelu": _prelu,
     "Pow": _power,
     "Reciprocal": _function("1 / x"),
@@ -181,4 +199,5 @@ OPERATORS: Final[dict[str, Handler]] = {
     "Tanh": _function("tanh(x)"),
     "ThresholdedRelu": _of_attributes(lambda alpha: emit.threshold(alpha, 0.0), alpha=1.0),
     "Where": _where,
+    "Xor": _joined("xor"),
 }

@@ -32,7 +32,7 @@ from qcompiler.importers.builder import (
     Unknown,
     UnsupportedError,
 )
-from qcompiler.importers.emit_where import Condition
+from qcompiler.importers.emit_condition import TRUTH_VALUES, Condition
 from qcompiler.importers.onnx_call import Call, element_type
 from qcompiler.importers.onnx_check import checked_model, first_line, operator_set
 from qcompiler.importers.onnx_external import ExternalData, is_external
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 _NOT_CONSTANT = (Value, Unknown, Sizes, Ending, Merged, Repeated, Quantized, Condition)
+_READ_TRUTH = ("And", "Cast", "Not", "Or", "Where", "Xor")
 _READ_INDICES = ("Cast", "Gather", "Identity")
 _RANKINGS: Final = ("ArgMax", "ArgMin", "TopK")
 """Operators that read the order of elements, which a softmax does not change."""
@@ -144,6 +145,8 @@ class _OnnxGraph:
         if isinstance(result, Quantized):
             self.builder.notes.append(f"the output {name} is a tensor of codes in the model; here it is float")
             return result.value
+        if isinstance(result, Condition):
+            return self.builder.reject("the model's outputs", f"output {name}", TRUTH_VALUES)
         return UNKNOWN if isinstance(result, Sizes) else result
 
     def _input(self, info: ValueInfoProto) -> Value:
@@ -225,6 +228,8 @@ class _OnnxGraph:
     def _inputs(self, node: NodeProto, operator: str) -> list[Any]:
         """The operands; a softmax remains one for what reads the order of its elements, passes it on, or asks for its shape."""
         inputs = [self._operand(name) for name in node.input]
+        if operator not in _READ_TRUTH:
+            inputs = [x.numbers if isinstance(x, Condition) else x for x in inputs]
         if operator in _RANKINGS or (operator in ("Cast", "Dropout", "Identity") and _keeps_floats(node)):
             return [self.builder.read(x) if isinstance(x, Missing) else x for x in inputs]
         if operator == "Shape":

@@ -17,7 +17,7 @@ OPERATORS: Final[dict[str, Handler]] = {
 }
 
 _STATISTICS: Final = "not supported: it normalizes by the statistics of its input"
-_COMPARISON: Final = "not supported: activations are numbers, not truth values"
+_COMPARISON: Final = "not supported: codes are numbers, neither infinite nor NaN"
 _CONTROL: Final = "not supported: the steps of the graph cannot depend on values"
 _RECURRENT: Final = "not supported: recurrent layers are not"
 _DYNAMIC: Final = "not supported: its scales depend on the values; quantize the model with static scales, or pass the float model"
@@ -35,7 +35,7 @@ NORMALIZATIONS: Final = (
 
 REASONS: Final[dict[str, str]] = {
     **dict.fromkeys(NORMALIZATIONS, _STATISTICS),
-    **dict.fromkeys(("And", "Equal", "IsInf", "IsNaN", "Not", "Or", "Xor"), _COMPARISON),
+    **dict.fromkeys(("IsInf", "IsNaN"), _COMPARISON),
     **dict.fromkeys(("If", "Loop", "Scan"), _CONTROL),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), _RECURRENT),
     "Attention": "not supported: it has a softmax inside",

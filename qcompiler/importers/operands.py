@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -16,10 +17,19 @@ LOWEST: Final = -3.4e38
 """Padding with numbers up to this one, which float32 hardly has, means padding that no maximum sees."""
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """Tensors along a new axis in front of the batch, which a sum, a mean, an extreme or an index takes away again."""
+
+    parts: tuple[Value | Known, ...]
+
+
 def value(x: object, what: str = "its operand") -> Value:
     """``x`` as a computed tensor."""
     if isinstance(x, Merged):
         raise FixedBatchError(x.why)
+    if isinstance(x, Stacked):
+        raise FixedBatchError(f"it reads {len(x.parts)} tensors that are stacked in front of the batch")
     if not isinstance(x, Value):
         raise UnsupportedError(f"{what} is a constant")
     return x
@@ -47,7 +57,7 @@ def per_sample(layer: Layer, x: Known, rank: int) -> Known:
     batch = layer.builder.batch
     if batch is None or batch == 1 or x.data.ndim != rank or x.data.shape[0] != batch:
         return x
-    if not (x.data == x.data[:1]).all():
+    if not np.array_equal(x.data, np.broadcast_to(x.data[:1], x.data.shape), equal_nan=x.data.dtype.kind == "f"):
         raise FixedBatchError(f"its constant operand {dims(x.data.shape)} differs from sample to sample")
     return Repeated(x.data[:1], x.name)
 

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from qcompiler.importers import operands
-from qcompiler.importers.builder import UNKNOWN, FixedBatchError, Layer
+from qcompiler.importers.builder import FixedBatchError, Layer, Missing
+from qcompiler.importers.torch_constants import Symbolic
 from qcompiler.ir.graph import Dim, Value
-
-
-class Symbolic:
-    """A number that depends on the batch size."""
-
-
-SYMBOLIC: Final = Symbolic()
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call: its arguments by the names of torch's schema, the shape that torch gives the result, the constant batch."""
+    """One call: its arguments by the names of torch's schema, the shape and type of its (first) result, the constant batch."""
 
     layer: Layer
     arguments: dict[str, Any]
     shape: tuple[Dim | str, ...]
+    dtype: str
     batch: int | None
 
     def __getitem__(self, name: str) -> Any:
@@ -72,11 +67,12 @@ def spread(x: int | Sequence[int], axes: int) -> tuple[int, ...]:
     return values * axes if len(values) == 1 else values
 
 
-def first_of(handler: Handler) -> Handler:
-    """The operator also returns tensors that inference does not need."""
+def first_of(handler: Handler, why: str) -> Handler:
+    """The operator also returns tensors that are not supported, for the reason ``why``."""
 
     def several(c: Call) -> object:
-        return (handler(c), UNKNOWN, UNKNOWN)
+        missing = Missing(c.layer, why)
+        return (handler(c), missing, missing)
 
     return several
 

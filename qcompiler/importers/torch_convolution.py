@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from qcompiler.importers import emit_convolution as emit
 from qcompiler.importers import operands
-from qcompiler.importers.builder import UNKNOWN, UnsupportedError
+from qcompiler.importers.builder import UnsupportedError
 from qcompiler.importers.emit_adaptive import adaptive_pool
 from qcompiler.importers.emit_reduction import reduce
 from qcompiler.importers.torch_call import Call, Handler, first_of, spread, table
 from qcompiler.ir.graph import Value
+
+_INDICES: Final = "the positions of its maxima are read, and only the maxima are supported (return_indices=True)"
 
 
 def _conv(c: Call) -> Value:
@@ -77,10 +79,7 @@ def _adaptive_average(axes: int) -> Handler:
 
 
 def _adaptive_max(axes: int) -> Handler:
-    def handler(c: Call) -> tuple[Any, ...]:
-        return adaptive_pool(c.layer, c.x, _wanted(c, axes), average=False), UNKNOWN
-
-    return handler
+    return first_of(lambda c: adaptive_pool(c.layer, c.x, _wanted(c, axes), average=False), _INDICES)
 
 
 OPERATORS: Final[dict[str, Handler]] = table(
@@ -91,9 +90,9 @@ OPERATORS: Final[dict[str, Handler]] = table(
         "max_pool1d.default": _max_pool(1),
         "max_pool2d.default": _max_pool(2),
         "max_pool3d.default": _max_pool(3),
-        "max_pool1d_with_indices.default": first_of(_max_pool(1)),
-        "max_pool2d_with_indices.default": first_of(_max_pool(2)),
-        "max_pool3d_with_indices.default": first_of(_max_pool(3)),
+        "max_pool1d_with_indices.default": first_of(_max_pool(1), _INDICES),
+        "max_pool2d_with_indices.default": first_of(_max_pool(2), _INDICES),
+        "max_pool3d_with_indices.default": first_of(_max_pool(3), _INDICES),
         "avg_pool1d.default": _average_pool(1),
         "avg_pool2d.default": _average_pool(2),
         "avg_pool3d.default": _average_pool(3),

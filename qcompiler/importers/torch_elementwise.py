@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from qcompiler.importers import emit_elementwise as emit
 from qcompiler.importers import operands
-from qcompiler.importers.builder import UNKNOWN, Known, UnsupportedError
+from qcompiler.importers.builder import Known, Missing, UnsupportedError
+from qcompiler.importers.emit_condition import Condition, compared, inverted, joined, truth_of
 from qcompiler.importers.emit_movement import split
-from qcompiler.importers.emit_where import compared, where
+from qcompiler.importers.emit_where import where
 from qcompiler.importers.torch_call import Call, Handler, first_of, table
 from qcompiler.ir.graph import Value
 from qcompiler.ops.functions import NAMED
@@ -132,37 +133,70 @@ def _glu(c: Call) -> Value:
     return emit.binary(c.layer, "mul", x, emit.function(c.layer, gate, "sigmoid(x)", ".sigmoid"))
 
 
+def _remainder(c: Call) -> Value:
+    divisor = float(c["other"])
+    return emit.function(c.layer, c.x, f"x - {divisor!r} * floor(x / {divisor!r})")
+
+
+def _logit(c: Call) -> Value:
+    limit = c["eps"] or 0.0
+    x = "x" if c["eps"] is None else f"clip(x, {limit!r}, {1 - limit!r})"
+    return emit.function(c.layer, c.x, f"log({x} / (1 - {x}))")
+
+
+def _heaviside(c: Call) -> Value:
+    middle = operands.scalar(c["values"])
+    if middle is None:
+        raise UnsupportedError("what it gives for 0 is not one number")
+    return emit.function(c.layer, c.x, f"gt(x, 0.0) + {middle!r} * (1 - gt(x, 0.0) - gt(-x, 0.0))")
+
+
 def _lerp(c: Call) -> Value:
     difference = emit.binary(c.layer, "sub", c["end"], c.operand, ".difference")
     return emit.binary(c.layer, "add", c.tensor("self"), emit.binary(c.layer, "mul", difference, c.tensor("weight"), ".share"))
 
 
 def _compared(comparison: str) -> Handler:
-    return lambda c: compared(c.operand, comparison, c.tensor("other"))
+    return lambda c: compared(c.layer, c.operand, comparison, c.tensor("other"))
+
+
+def _joined(how: Literal["and", "or", "xor"]) -> Handler:
+    return lambda c: joined(c.layer, how, c.operand, c["other"])
+
+
+def _not(c: Call) -> Condition:
+    return inverted(c.layer, c.operand)
 
 
 def _where(c: Call) -> Value:
     return where(c.layer, c["condition"], c.tensor("self"), c.tensor("other"))
 
 
-def _dropout(c: Call) -> Value:
+def _masked_fill(c: Call) -> Value:
+    return where(c.layer, c["mask"], c.tensor("value"), c.operand)
+
+
+def _dropout(c: Call) -> Value | Known:
     if c["train"]:
         raise UnsupportedError("it drops values at random; call model.eval() before the export")
-    return c.layer.emit("identity", [c.x])
+    return c.operand if isinstance(c.operand, Known) else c.layer.emit("identity", [c.x])
 
 
 def _native_dropout(c: Call) -> tuple[object, ...]:
-    return _dropout(c), UNKNOWN
+    return _dropout(c), Missing(c.layer, "its mask is read")
 
 
-def _same(c: Call) -> Value:
-    x, dtype = c.x, str(c.get("dtype") or "torch.float32").removeprefix("torch.")
+def _same(c: Call) -> Value | Condition:
+    if isinstance(c.operand, Condition):
+        return c.operand if c.dtype == "bool" else c.operand.numbers
+    if c.dtype == "bool":
+        return truth_of(c.layer, c.x)
     whole = c.layer.builder.integer_inputs | c.layer.builder.index_values
-    if x.name in whole and dtype in ("int32", "int64", "float32"):
-        return x
-    if x.name in whole or dtype not in ("float32", "float64", "float16", "bfloat16", "6"):
-        raise UnsupportedError(f"it converts activations to {dtype}")
-    return x
+    if c.x.name not in whole and c.dtype not in ("float32", "float64", "float16", "bfloat16"):
+        raise UnsupportedError(f"it converts activations to {c.dtype}")
+    if c.x.name in whole and c.dtype not in ("int32", "int64", "float32"):
+        raise UnsupportedError(f"it converts whole numbers to {c.dtype}")
+    return c.x
 
 
 _SELU = NAMED["selu"]()
@@ -176,6 +210,7 @@ _EXPRESSIONS: Final = {
     "exp2": "pow(2.0, x)",
     "expm1": "exp(x) - 1",
     "floor": "floor(x)",
+    "frac": "x - sign(x) * floor(abs(x))",
     "hardsigmoid": "clip(x + 3, 0, 6) / 6",
     "hardswish": NAMED["hard_swish"](),
     "log": "log(x)",
@@ -197,13 +232,14 @@ _EXPRESSIONS: Final = {
     "square": "x * x",
     "tan": "tan(x)",
     "tanh": "tanh(x)",
+    "trunc": "sign(x) * floor(abs(x))",
 }
 
 OPERATORS: Final[dict[str, Handler]] = table(
     {
         **{f"{name}.default {name}_.default": _function(expression) for name, expression in _EXPRESSIONS.items()},
         "batch_norm.default": _batch_norm,
-        "_native_batch_norm_legit_no_training.default": first_of(_batch_norm),
+        "_native_batch_norm_legit_no_training.default": first_of(_batch_norm, "its statistics are read"),
         "relu.default relu_.default": _clip(0.0, None),
         "relu6.default relu6_.default": _clip(0.0, 6.0),
         "hardtanh.default hardtanh_.default": _clip("min_val", "max_val"),
@@ -216,7 +252,7 @@ OPERATORS: Final[dict[str, Handler]] = table(
         "threshold.default threshold_.default": _of_arguments(emit.threshold, "threshold", "value"),
         "hardshrink.default": _of_arguments(lambda limit: emit.shrink(limit, 0.0), "lambd"),
         "softshrink.default": _of_arguments(lambda limit: emit.shrink(limit, limit), "lambd"),
-        "log_sigmoid_forward.default": first_of(_function(_EXPRESSIONS["log_sigmoid"])),
+        "log_sigmoid_forward.default": first_of(_function(_EXPRESSIONS["log_sigmoid"]), "its buffer is read"),
         "gelu.default gelu_.default": _gelu,
         "prelu.default _prelu_kernel.default": _prelu,
         "leaky_relu.default leaky_relu_.default": _leaky_relu,
@@ -229,8 +265,16 @@ OPERATORS: Final[dict[str, Handler]] = table(
         "pow.Tensor_Scalar pow_.Scalar pow.Scalar pow.Tensor_Tensor": _pow,
         "maximum.default max.other": _extremum("maximum"),
         "minimum.default min.other": _extremum("minimum"),
-        **{f"{kind}.Scalar {kind}.Tensor": _compared(kind) for kind in ("gt", "ge", "lt", "le")},
+        **{f"{kind}.Scalar {kind}.Tensor": _compared(kind) for kind in ("gt", "ge", "lt", "le", "eq", "ne")},
+        "logical_and.default bitwise_and.Tensor __and__.Tensor": _joined("and"),
+        "logical_or.default bitwise_or.Tensor __or__.Tensor": _joined("or"),
+        "logical_xor.default bitwise_xor.Tensor __xor__.Tensor": _joined("xor"),
+        "logical_not.default bitwise_not.default": _not,
+        "masked_fill.Scalar masked_fill.Tensor": _masked_fill,
         "where.self where.ScalarOther where.ScalarSelf": _where,
+        "remainder.Scalar": _remainder,
+        "logit.default": _logit,
+        "heaviside.default": _heaviside,
         "addcmul.default": _addcmul,
         "glu.default": _glu,
         "lerp.Scalar lerp.Tensor": _lerp,
@@ -238,6 +282,6 @@ OPERATORS: Final[dict[str, Handler]] = table(
         "native_dropout.default": _native_dropout,
         "clone.default contiguous.default detach.default detach_.default detach_copy.default alias.default": _same,
         "alias_copy.default lift_fresh_copy.default _to_copy.default to.dtype to.device to.dtype_layout": _same,
-        "positive.default": _same,
+        "positive.default to.other type_as.default": _same,
     }
 )

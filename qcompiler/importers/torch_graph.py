@@ -17,15 +17,26 @@ from qcompiler.importers.builder import (
     Known,
     Layer,
     Merged,
-    Repeated,
+    Missing,
     Unknown,
     UnsupportedError,
-    check_size,
 )
-from qcompiler.importers.emit_where import Condition
-from qcompiler.importers.torch_call import SYMBOLIC, Call, Symbolic
-from qcompiler.importers.torch_operators import IGNORED, OPERATORS, PASS_ON, RANKINGS, READ_INTEGERS, REASONS
-from qcompiler.ir.graph import BATCH, Dim, Value
+from qcompiler.importers.emit_condition import TRUTH_VALUES, Condition
+from qcompiler.importers.operands import Stacked
+from qcompiler.importers.torch_call import Call
+from qcompiler.importers.torch_constants import (
+    EMPTY,
+    SHAPE_ONLY,
+    BatchConstant,
+    Symbolic,
+    at_probes,
+    check_constant,
+    expression_of,
+    fold,
+    shape_of,
+)
+from qcompiler.importers.torch_operators import OPERATORS, PASS_ON, RANKINGS, READ_INTEGERS, READ_TRUTH, REASONS
+from qcompiler.ir.graph import BATCH, Dim, Graph, Value
 
 if TYPE_CHECKING:
     import torch
@@ -41,17 +52,22 @@ class TorchGraph:
         self.builder = GraphBuilder(name)
         self.env: dict[Node, Any] = {}
         self.batch: object = None  # the constant batch size, or the expression of the symbolic one
+        self.empty: dict[tuple[str, str], None] = {}  # places and names of torch.empty and its like
         self.weights: dict[int, str] = {}  # names of parameters and buffers by the identity of their Known
 
     def convert(self) -> ImportedModel:
         """The imported model; CompileError with everything that is in the way."""
         self._bind_inputs()
+        live = self._live()
         for node in self.program.graph.nodes:
             if node.op == "get_attr":
                 self.env[node] = self._attribute(node)
-            elif node.op == "call_function":
-                self.env[node] = self._call(node)
-        return self.builder.finish(self._results())
+            elif node.op == "call_function" and node in live:
+                result = self._call(node)
+                self.env[node] = self.builder.stand_in(self._sample_shape(node)) if isinstance(result, Unknown) else result
+        imported = self.builder.finish(self._results())
+        self._check_written(imported.graph)
+        return imported
 
     def _bind_inputs(self) -> None:
         from torch.export.graph_signature import InputKind
@@ -89,7 +105,7 @@ class TorchGraph:
             raise CompileError("IMPORT007", where, f"the input has elements of type {dtype}, not float32", remedy)
         if not tensor.ndim:
             raise CompileError("IMPORT005", where, "the input is a scalar and has no batch", "give it a batch in front")
-        front, *rest = (_expression(d) for d in tensor.shape)
+        front, *rest = (expression_of(d) for d in tensor.shape)
         if self.batch is not None and front != self.batch:
             problem = f"the input has a batch of {front}, the inputs before it of {self.batch}"
             raise CompileError("IMPORT005", where, problem, "export all inputs with the same batch dimension in front")
@@ -112,55 +128,81 @@ class TorchGraph:
             value = getattr(value, part)
         return self._known(value, str(node.target)) if isinstance(value, torch.Tensor) else UNKNOWN
 
+    def _live(self) -> set[Node]:
+        """The nodes that the user's outputs need: neither assertions nor what is computed and dropped."""
+        needed = {node for node in self._outputs() if hasattr(node, "all_input_nodes")}
+        for node in reversed(self.program.graph.nodes):
+            if node in needed:
+                needed.update(node.all_input_nodes)
+        return needed
+
     def _call(self, node: Node) -> object:
-        """The result of one node: a value, constants, a symbolic number, a tuple of these, or UNKNOWN."""
+        """The result of one node: a value, a constant, a symbolic number, a tuple of these, or UNKNOWN."""
         import torch
+        from torch.fx.node import map_aggregate, map_arg
 
         target = str(node.target)
         val = node.meta.get("val")
-        if target in IGNORED:
-            return None
         if isinstance(val, torch.SymInt | torch.SymFloat | torch.SymBool | int | float):
-            number = _expression(val)
-            return number if isinstance(number, int | float) else SYMBOLIC
-        operands: Any = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: self.env[n])
+            number = expression_of(val)
+            return number if isinstance(number, int | float) else Symbolic(at_probes(number, self.batch))
+        operands: Any = map_arg((node.args, node.kwargs), lambda n: self.env[n])
         if target == "<built-in function getitem>":
             (results, index), _ = operands
             return UNKNOWN if isinstance(results, Unknown) else results[index]
         if target in PASS_ON and isinstance(operands[0][0], Ending):
             return operands[0][0]
         if target not in RANKINGS:
-            operands = torch.fx.node.map_aggregate(operands, self.builder.read)
-        args, kwargs = operands
+            operands = map_aggregate(operands, self.builder.read)
+        if getattr(node.target, "_opname", None) not in READ_TRUTH:
+            operands = map_aggregate(operands, lambda x: x.numbers if isinstance(x, Condition) else x)
+        args, kwargs = self._without_numbers(node, *operands)
         flat: list[object] = []
-        torch.fx.node.map_aggregate((args, kwargs), flat.append)
+        map_aggregate((args, kwargs), flat.append)
         path, call, name = self._names(node, flat)
-        tags = getattr(node.target, "tags", ())
-        constant = not any(isinstance(x, Value | Unknown | Symbolic | Ending | Merged | Repeated | Condition) for x in flat)
-        if constant and isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded not in tags:
-            if (why := _too_large(val)) is not None:
-                return self.builder.reject(path, target, why)
-            return self._fold(node, args, kwargs, name)
+        random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if isinstance(node.target, torch._ops.OpOverload) and not random and all(map(_is_constant, flat)):
+            try:
+                check_constant(val)
+                if node.target._opname in EMPTY:
+                    self.empty[path, target] = None
+                return fold(node.target, args, kwargs, name, self.batch)
+            except UnsupportedError as problem:
+                return self.builder.reject(path, target, str(problem))
         handler = OPERATORS.get(target)
         if handler is None:
-            return self.builder.reject(path, target, REASONS.get(target, "not supported"))
+            why = "not supported: it draws random numbers" if random else "not supported"
+            return self.builder.reject(path, target, REASONS.get(target, why))
         if any(isinstance(x, Unknown) for x in flat):
             return UNKNOWN
+        if any(isinstance(x, BatchConstant) for x in flat):
+            why = "it reads a constant that differs from sample to sample, or does not have the batch in front"
+            return self.builder.reject_batch(path, target, why)
         whole = self.builder.integer_inputs | self.builder.index_values
         read = next((x.name for x in flat if isinstance(x, Value) and x.name in whole), None)
         if read is not None and target.split(".")[1] not in READ_INTEGERS:
             return self.builder.reject(path, target, f"it reads the integers {read!r}, which only embeddings can read")
         layer = Layer(self.builder, path, target, name, call)
         batch = self.batch if isinstance(self.batch, int) else None
-        bound = Call(layer, self._bound(node, args, kwargs), self._shape(val), batch)
+        bound = Call(layer, self._bound(node, args, kwargs), self._shape(val), self._dtype(val), batch)
         try:
             result = handler(bound)
-        except UnsupportedError as problem:
-            return self.builder.reject(path, target, str(problem))
-        except FixedBatchError as problem:
-            return self.builder.reject_batch(path, target, str(problem))
+        except (UnsupportedError, FixedBatchError) as problem:
+            return self.builder.refuse(problem, path, target, flat)
         self._check(node, result[0] if isinstance(result, tuple) else result)
         return result
+
+    def _without_numbers(self, node: Node, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """The operands of ``node``, with a constant for the one of which it reads only the shape."""
+        place = SHAPE_ONLY.get(getattr(node.target, "_opname", ""))
+        if place is None or place >= len(args) or _is_constant(args[place]):
+            return args, kwargs
+        operand: Any = node.args[place]
+        constant = shape_of(operand.meta["val"], self.batch, operand.name) if hasattr(operand, "meta") else None
+        others = [x for i, x in enumerate(args) if i != place]
+        if constant is None or not all(map(_is_constant, others)):
+            return args, kwargs
+        return (*args[:place], constant, *args[place + 1 :]), kwargs
 
     def _bound(self, node: Node, args: Any, kwargs: Any) -> dict[str, Any]:
         """The arguments by name, defaults filled in."""
@@ -170,22 +212,6 @@ class TorchGraph:
         bound.update({a.name: x for a, x in zip(arguments, args, strict=False)})
         bound.update(kwargs)
         return bound
-
-    def _fold(self, node: Node, args: Any, kwargs: Any, name: str) -> object:
-        """Run an operator on constants."""
-        import torch
-
-        def tensor(x: Any) -> Any:
-            return torch.from_numpy(np.array(x.data)) if isinstance(x, Known) else x
-
-        target: Any = node.target
-        with torch.no_grad():
-            result = target(*torch.fx.node.map_aggregate(args, tensor), **torch.fx.node.map_aggregate(kwargs, tensor))
-
-        def known(x: Any) -> Any:
-            return self._known(x, name) if isinstance(x, torch.Tensor) else x
-
-        return tuple(map(known, result)) if isinstance(result, tuple | list) else known(result)
 
     def _names(self, node: Node, operands: list[object]) -> tuple[str, str, str]:
         """The layer's path, the functional call inside it, if it is one, and the name of its value."""
@@ -208,9 +234,24 @@ class TorchGraph:
         tensor = val[0] if isinstance(val, tuple | list) else val
         if not isinstance(tensor, torch.Tensor):
             return ()
-        expressions = (_expression(d) for d in tensor.shape)
+        expressions = (expression_of(d) for d in tensor.shape)
         symbolic = not isinstance(self.batch, int)
         return tuple(BATCH if symbolic and e == self.batch else e if isinstance(e, int) else str(e) for e in expressions)
+
+    def _sample_shape(self, node: Node) -> tuple[Dim | str, ...]:
+        """The shape of a float result with N for the batch, if it has it in front; () for anything else."""
+        import torch
+
+        val = node.meta.get("val")
+        if not isinstance(val, torch.Tensor) or not val.is_floating_point():
+            return ()
+        front, *rest = self._shape(val) or ("",)
+        return (BATCH, *rest) if front in (BATCH, self.batch) else ()
+
+    def _dtype(self, val: object) -> str:
+        """The type of the (first) result as torch names it."""
+        tensor = val[0] if isinstance(val, tuple | list) else val
+        return str(getattr(tensor, "dtype", "")).removeprefix("torch.")
 
     def _check(self, node: Node, result: object) -> None:
         """Our typing rules agree with torch's."""
@@ -218,39 +259,43 @@ class TorchGraph:
             return
         expected = self._shape(node.meta.get("val"))
         ours = result.type.with_batch(self.batch) if isinstance(self.batch, int) else result.type.shape
-        if expected and ours != expected:
+        known = [(a, b) for a, b in zip(expected, ours, strict=False) if isinstance(a, int) or a == BATCH]
+        if expected and (len(expected) != len(ours) or any(a != b for a, b in known)):
             raise InternalError(f"%{result.name} of {node.format_node()} is {result.type}, torch says {expected}")
 
-    def _results(self) -> list[Any]:
+    def _outputs(self) -> list[Any]:
+        """What the program returns to the user, in order: nodes and constants."""
         from torch.export.graph_signature import OutputKind
 
         (output,) = (n for n in self.program.graph.nodes if n.op == "output")
+        specs = self.program.graph_signature.output_specs
+        return [node for spec, node in zip(specs, output.args[0], strict=True) if spec.kind is OutputKind.USER_OUTPUT]
+
+    def _results(self) -> list[Any]:
         results: list[Any] = []
-        for index, (spec, node) in enumerate(zip(self.program.graph_signature.output_specs, output.args[0], strict=True)):
-            if spec.kind is not OutputKind.USER_OUTPUT:
-                continue
+        for index, node in enumerate(self._outputs()):
             result = self.env.get(node, node)
             if result is None or isinstance(result, bool | int | float | str | Symbolic):
                 where, problem = f"{self.builder.name}, output {index}", f"the output is {result!r}, not a tensor"
                 raise CompileError("IMPORT007", where, problem, "let the model return tensors only")
+            if isinstance(result, Condition):
+                result = self.builder.reject("the model's outputs", f"output {index}", TRUTH_VALUES)
+            if isinstance(result, Stacked | BatchConstant):
+                why = "it does not have the batch in front"
+                result = self.builder.reject_batch("the model's outputs", f"output {index}", why)
             results.append(result)
         return results
 
-
-def _too_large(val: object) -> str | None:
-    """Why a constant is not computed: it would be larger than anything that is compiled."""
-    import torch
-
-    try:
-        for part in val if isinstance(val, tuple | list) else (val,):
-            if isinstance(part, torch.Tensor):
-                check_size([max(int(d), 1) for d in part.shape], "a constant")
-    except UnsupportedError as problem:
-        return str(problem)
-    return None
+    def _check_written(self, graph: Graph) -> None:
+        """IMPORT001 where the graph reads elements of torch.empty that nothing has written."""
+        if self.empty and any(np.isnan(constant.data).any() for constant in graph.constants):
+            for path, target in self.empty:
+                self.builder.reject(path, target, "elements that nothing has written are read; use torch.zeros")
+        self.builder.check()
 
 
-def _expression(size: Any) -> Any:
-    """A size as a number, or as sympy's expression where it is symbolic."""
-    expression = getattr(getattr(size, "node", None), "expr", size)
-    return int(expression) if getattr(expression, "is_Integer", False) else expression
+def _is_constant(x: object) -> bool:
+    """Whether an operator on it can be run at import."""
+    return not isinstance(x, Value | Unknown | Ending | Merged | Stacked | Condition | Missing) and not (
+        isinstance(x, Symbolic) and not x.numbers
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,8 +11,11 @@ import numpy as np
 from qcompiler.importers import emit_movement as emit
 from qcompiler.importers import operands
 from qcompiler.importers.builder import FixedBatchError, Known, Merged, Repeated, UnsupportedError
+from qcompiler.importers.emit_elementwise import binary
 from qcompiler.importers.emit_resize import resize_linear
-from qcompiler.importers.torch_call import Call, Handler, Symbolic, table
+from qcompiler.importers.operands import Stacked
+from qcompiler.importers.torch_call import Call, Handler, table
+from qcompiler.importers.torch_constants import Symbolic
 from qcompiler.ir.graph import BATCH, Array, Value
 
 
@@ -35,7 +39,7 @@ def _repeating_pad(mode: str) -> Handler:
     return lambda c: _padded(c, list(c["padding"]), mode)
 
 
-def _slice(c: Call) -> Value:
+def _slice(c: Call) -> Value | Known:
     stop = c["end"]
     if isinstance(c["start"], Symbolic) or (isinstance(stop, Symbolic) and c["dim"] != 0):
         raise FixedBatchError("it slices by a number that depends on the batch")
@@ -45,14 +49,20 @@ def _slice(c: Call) -> Value:
         stop = None
     if c["dim"] == 0 and c.batch is not None and stop == c.batch:
         stop = None
-    return emit.cropped(c.layer, c.x, [c["dim"]], [c["start"]], [stop], [c["step"]])
+    axis = operands.axis_of(c.x, c["dim"])
+    size = c.x.type.shape[axis]
+    positions = np.arange(size if isinstance(size, int) else 0)[c["start"] : stop : c["step"]]
+    constant = emit.constant_part(c.layer, c.x, axis, positions)
+    return emit.cropped(c.layer, c.x, [axis], [c["start"]], [stop], [c["step"]]) if constant is None else constant
 
 
 def _narrow(c: Call) -> Value:
     return emit.cropped(c.layer, c.x, [c["dim"]], [c["start"]], [c["start"] + c["length"]], [1])
 
 
-def _select(c: Call) -> Value:
+def _select(c: Call) -> object:
+    if isinstance(c.operand, Stacked) and c["dim"] == 0:
+        return c.operand.parts[c["index"]]
     return emit.gather(c.layer, c.x, np.array(c["index"]), c["dim"])
 
 
@@ -75,7 +85,9 @@ def _split(c: Call) -> tuple[Value, ...]:
     return emit.split(c.layer, x, parts, axis, c.names(len(parts)))
 
 
-def _unbind(c: Call) -> tuple[Value, ...]:
+def _unbind(c: Call) -> tuple[Value | Known, ...]:
+    if isinstance(c.operand, Stacked) and c["dim"] == 0:
+        return c.operand.parts
     x = c.x
     axis = operands.inner_axis(x, c["dim"], "splits")
     size = x.type.shape[axis]
@@ -87,11 +99,33 @@ def _concat(c: Call) -> Value:
     return emit.concat(c.layer, c["tensors"], c["dim"])
 
 
-def _stack(c: Call) -> Value:
+def _concat_along(axis: int) -> Handler:
+    """hstack and its like, which join along ``axis`` tensors that have that axis."""
+
+    def handler(c: Call) -> Value:
+        if len(c.shape) <= axis:
+            raise UnsupportedError(f"its operands have no axis {axis}")
+        return emit.concat(c.layer, c["tensors"], axis)
+
+    return handler
+
+
+def _triangle(keep: Callable[[Array, int], Array]) -> Handler:
+    """``tril`` and ``triu``: 0 outside of a triangle of the last two axes."""
+
+    def handler(c: Call) -> Value:
+        operands.inner_axis(c.x, -2, "cuts a triangle over")
+        inside = keep(np.ones(c.x.type.with_batch(1)[-2:], np.float32), c["diagonal"])
+        return binary(c.layer, "mul", c.x, c.layer.known(inside, "triangle"))
+
+    return handler
+
+
+def _stack(c: Call) -> Value | Stacked:
     tensors, rank = c["tensors"], len(c.shape)
     axis = c["dim"] % rank
     if axis == 0:
-        raise FixedBatchError("it puts an axis in front of the batch")
+        return Stacked(tuple(tensors))
     parts: list[Any] = []
     for index, x in enumerate(tensors):
         if isinstance(x, Known):
@@ -105,6 +139,7 @@ def _stack(c: Call) -> Value:
 def _index(c: Call) -> Value:
     """``x[:, i, j]`` by constant indices, of which each varies along an axis of its own."""
     given = [(axis, operands.known(index, "an index").data) for axis, index in enumerate(c["indices"]) if index is not None]
+    given = [(axis, np.flatnonzero(data) if data.dtype == bool and data.ndim == 1 else data) for axis, data in given]
     if any(data.dtype.kind not in "iu" for _, data in given):
         raise UnsupportedError("it chooses by truth values")
     if len(given) == 1:
@@ -143,28 +178,8 @@ def _roll(c: Call) -> Value:
     return emit.takes(c.layer, c.x, {a: np.roll(np.arange(size[a]), s) for a, s in zip(axes, shifts, strict=True)})
 
 
-def _expand(c: Call) -> object:
-    if isinstance(c.operand, Known):
-        return _for_each_sample(c, c.operand.data)
+def _expand(c: Call) -> Value:
     return emit.expanded(c.layer, c.x, c.sizes())
-
-
-def _for_each_sample(c: Call, data: Array) -> Repeated:
-    """A constant of the size of the batch."""
-    sizes = c.sizes()
-    if not sizes or sizes[0] not in (BATCH, c.batch) or None in sizes or BATCH in sizes[1:]:
-        raise FixedBatchError("it makes a constant of a size that depends on the batch, not in front")
-    if data.ndim == len(sizes) and data.shape[0] != 1:
-        raise FixedBatchError("it makes a constant that differs from sample to sample")
-    rest = [d for d in sizes[1:] if isinstance(d, int)]
-    return Repeated(data * np.ones((1, *rest), data.dtype), c.layer.name)
-
-
-def _full(fill: float | None) -> Handler:
-    def handler(c: Call) -> Repeated:
-        return _for_each_sample(c, np.array(c["fill_value"] if fill is None else fill, np.float32))
-
-    return handler
 
 
 def _repeat(c: Call) -> Value:
@@ -179,9 +194,7 @@ def _repeat_interleave(c: Call) -> Value:
     return emit.takes(c.layer, c.x, {axis: np.repeat(np.arange(size), c["repeats"])})
 
 
-def _reshape(c: Call) -> Value | Merged | Repeated:
-    if isinstance(c.operand, Repeated) and c.shape[0] == BATCH:
-        return Repeated(c.operand.data.reshape([1, *(d for d in c.shape[1:] if isinstance(d, int))]), c.operand.name)
+def _reshape(c: Call) -> Value | Merged:
     unknown = [d for d in c.shape if isinstance(d, str) and d != BATCH]
     if unknown and (len(unknown) > 1 or c.shape[0] != unknown[0]):
         raise FixedBatchError(f"its result [{','.join(map(str, c.shape))}] does not keep the batch in front")
@@ -194,7 +207,7 @@ def _reshape(c: Call) -> Value | Merged | Repeated:
         raise
 
 
-def _squeeze(c: Call) -> Value | Merged | Repeated:
+def _squeeze(c: Call) -> Value | Merged:
     axes = c.get("dim")
     rank = len(c.x.type.shape)
     given = (axes,) if isinstance(axes, int) else axes or range(rank)
@@ -281,7 +294,11 @@ OPERATORS: Final[dict[str, Handler]] = table(
         "split_copy.Tensor split_with_sizes_copy.default": _split,
         "unbind.int unbind_copy.int": _unbind,
         "cat.default concat.default concatenate.default": _concat,
+        "hstack.default column_stack.default": _concat_along(1),
+        "dstack.default": _concat_along(2),
         "stack.default": _stack,
+        "tril.default": _triangle(np.tril),
+        "triu.default": _triangle(np.triu),
         "index.Tensor _unsafe_index.Tensor": _index,
         "index_select.default": _index_select,
         "flip.default": _flip,
@@ -289,10 +306,8 @@ OPERATORS: Final[dict[str, Handler]] = table(
         "expand.default expand_copy.default expand_as.default": _expand,
         "repeat.default tile.default": _repeat,
         "repeat_interleave.self_int": _repeat_interleave,
-        "full.default new_full.default full_like.default": _full(None),
-        "zeros.default new_zeros.default zeros_like.default": _full(0.0),
-        "ones.default new_ones.default ones_like.default": _full(1.0),
         "view.default view_copy.default reshape.default _unsafe_view.default _reshape_copy.default": _reshape,
+        "view_as.default reshape_as.default ravel.default": _reshape,
         "flatten.using_ints unflatten.int unsqueeze.default unsqueeze_copy.default": _reshape,
         "squeeze.default squeeze.dim squeeze.dims squeeze_copy.default squeeze_copy.dim squeeze_copy.dims": _squeeze,
         "permute.default permute_copy.default": _permute,

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from qcompiler.importers import torch_convolution, torch_elementwise, torch_movement, torch_reduction
+from qcompiler.importers import torch_assignment, torch_convolution, torch_elementwise, torch_movement, torch_reduction
 from qcompiler.importers.torch_call import Handler
 
 OPERATORS: Final[dict[str, Handler]] = {
+    **torch_assignment.OPERATORS,
     **torch_convolution.OPERATORS,
     **torch_elementwise.OPERATORS,
     **torch_movement.OPERATORS,
     **torch_reduction.OPERATORS,
 }
-
-IGNORED: Final = (
-    "aten._assert_tensor_metadata.default",
-    "aten._assert_scalar.default",
-    "aten.sym_constrain_range_for_size.default",
-)
 
 PASS_ON: Final = tuple(f"aten.{name}.default" for name in ("alias", "clone", "contiguous", "detach"))
 """Operators that a softmax at the end may stand before."""
@@ -28,6 +23,13 @@ RANKINGS: Final = ("aten.argmax.default", "aten.argmin.default", "aten.max.dim",
 
 READ_INTEGERS: Final = ("embedding", "to", "_to_copy", "clone", "detach", "alias", "contiguous", "lift_fresh_copy")
 """Operators that may read integer inputs and the indices that argmax and topk give."""
+
+READ_TRUTH: Final = (
+    *("where", "masked_fill", "index_put", "_unsafe_index_put", "logical_not", "bitwise_not"),
+    *("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "__and__", "__or__", "__xor__"),
+    *("to", "_to_copy", "clone", "detach", "alias", "contiguous", "lift_fresh_copy", "type_as"),
+)
+"""Operators that read truth values as they are; for the others they are the numbers 0 and 1."""
 
 MAKES_FRESH: Final = frozenset(
     [
@@ -144,7 +146,6 @@ MAKES_FRESH: Final = frozenset(
 _TRAINING: Final = "it normalizes by the statistics of its batch; call model.eval() before the export"
 _STATISTICS: Final = "not supported: it normalizes by the statistics of its input"
 _RECURRENT: Final = "not supported: recurrent layers are not"
-_COMPARISON: Final = "not supported: activations are numbers, not truth values"
 
 
 def _each(names: str, reason: str) -> dict[str, str]:
@@ -157,7 +158,7 @@ REASONS: Final = {
     **_each("instance_norm.default layer_norm.default group_norm.default rms_norm.default", _STATISTICS),
     **_each("native_layer_norm.default native_group_norm.default", _STATISTICS),
     **_each("lstm.input gru.input rnn_tanh.input rnn_relu.input", _RECURRENT),
-    **_each("masked_fill.Scalar eq.Scalar ne.Scalar logical_and.default logical_not.default", _COMPARISON),
+    **_each("max_unpool2d.default max_unpool3d.default", "not supported: it writes to positions that are computed"),
     **_each("scaled_dot_product_attention.default", "not supported: it has a softmax inside"),
     **_each("einsum.default", "not supported: write it as matmul, mul, permute and sum"),
     **_each("upsample_bicubic2d.vec upsample_bicubic2d.default", "not supported: only nearest and linear resizing are"),

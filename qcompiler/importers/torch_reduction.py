@@ -6,16 +6,29 @@ from typing import Final, Literal
 
 from qcompiler.importers import emit_reduction as emit
 from qcompiler.importers import operands
-from qcompiler.importers.builder import Ending, Known, Merged, UnsupportedError
+from qcompiler.importers.builder import Ending, FixedBatchError, Known, Merged, Missing, UnsupportedError
+from qcompiler.importers.emit_elementwise import extremum, total
+from qcompiler.importers.operands import Stacked
 from qcompiler.importers.torch_call import Call, Handler, table
 from qcompiler.ir.graph import Value
 
 
 def _reduce(op: str) -> Handler:
     def handler(c: Call) -> Value:
+        if isinstance(c.operand, Stacked) and _axes(c) == [0]:
+            return _of_stacked(c, op, c.operand)
         return emit.reduce(c.layer, op, c.x, _axes(c), c.get("keepdim", False))
 
     return handler
+
+
+def _of_stacked(c: Call, op: str, x: Stacked) -> Value:
+    """The sum, mean or extreme of tensors element by element."""
+    if c.get("keepdim", False):
+        raise FixedBatchError("it leaves an axis in front of the batch")
+    if op in ("sum", "mean"):
+        return total(c.layer, list(x.parts), 1 / len(x.parts) if op == "mean" else 1.0)
+    return extremum(c.layer, "maximum" if op == "amax" else "minimum", list(x.parts))
 
 
 def _axes(c: Call) -> list[int] | None:
@@ -25,6 +38,9 @@ def _axes(c: Call) -> list[int] | None:
 
 def _extreme_of_axis(largest: bool) -> Handler:
     def handler(c: Call) -> tuple[object, ...]:
+        if isinstance(c.operand, Stacked) and c["dim"] == 0:
+            why = "it ranks tensors that are stacked in front of the batch"
+            return _of_stacked(c, "amax" if largest else "amin", c.operand), Missing(c.layer, why)
         return emit.extreme_of_axis(c.layer, c.operand, c["dim"], c["keepdim"], largest)
 
     return handler

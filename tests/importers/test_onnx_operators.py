@@ -101,6 +101,20 @@ ELEMENTWISE: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
     "sum": ([node("Relu", output="z"), node("Sum", "x", "z", "c")], ["clip", "add", "add"]),
     "mean": ([node("Relu", output="z"), node("Mean", "x", "z", "c")], ["clip", "add", "add", "mul"]),
     "where": ([node("Exp", output="e"), node("LessOrEqual", "x", "s", output="g"), node("Where", "g", "s", "e")], ["function"]),
+    "where_of_two": (
+        [node("Greater", "c", "x", output="g"), node("Neg", output="n"), node("Where", "g", "x", "n")],
+        ["sub", "function", "function", "function", "mul", "mul", "add"],
+    ),
+    "truth_values": (
+        [
+            node("Greater", "x", "s", output="g"),
+            node("Equal", "x", "s", output="e"),
+            node("Not", "g", output="n"),
+            node("Or", "e", "n", output="o"),
+            node("Cast", "o", to=1),
+        ],
+        ["function"],
+    ),
     "where_prelu": (
         [node("Mul", "x", "c", output="m"), node("Less", "s0", "x", output="g"), node("Where", "g", "x", "m")],
         ["prelu"],
@@ -526,13 +540,13 @@ UNSUPPORTED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         ),
         "t (Add): it reads the integers 'x', which only Gather from a constant table can read",
     ),
-    "where": (
-        lambda: model_of([node("Greater", "x", "x", output="g"), node("Where", "g", "x", "x")]),
-        "g (Greater): it does not compare a tensor with one number",
+    "is_nan": (
+        lambda: model_of([node("IsNaN", output="g"), node("Cast", "g", to=1)]),
+        "g (IsNaN): not supported: codes are numbers, neither infinite nor NaN",
     ),
-    "equal": (
-        lambda: model_of([node("Equal", "x", "z", output="g"), node("Where", "g", "x", "z")], constants={"z": np.float32(0)}),  # type: ignore[dict-item]
-        "g (Equal): not supported: activations are numbers, not truth values",
+    "truth_values": (
+        lambda: model_of([node("Greater", "x", "z")], constants={"z": np.float32(0)}),  # type: ignore[dict-item]
+        "the model's outputs (output y): its elements are truth values; return numbers, as of (x > 0).float()",
     ),
     "conv_integer": (
         lambda: model_of(

@@ -256,16 +256,9 @@ WHY = {
     "divide": (lambda x: x / x.mean(1, keepdim=True), "div.Tensor", "it divides by a tensor that is computed from the model's input and is no function of one tensor"),
     "floor_divide": (lambda x: torch.div(x, 2, rounding_mode="floor"), "div.Tensor_mode", "rounding_mode='floor' is not supported"),
     "layer_norm": (lambda x: F.layer_norm(x, (11,)), "layer_norm.default", "not supported: it normalizes by the statistics of its input"),
-    "where": (
-        lambda x: torch.where(x > 0, x, x.mean(1, keepdim=True)),
-        "where.self",
-        "what it chooses from are no numbers or functions of the tensor that is compared",
-    ),
-    "equal": (lambda x: torch.where(x == 0, x, 1), "eq.Scalar", "not supported: activations are numbers, not truth values"),
-    "condition": (lambda x: torch.where(x > x.relu(), x, 1.0), "gt.Tensor", "it does not compare a tensor with one number"),
     "bicubic": (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "upsample_bicubic2d.vec", "not supported: only nearest and linear resizing are"),
     "variance": (lambda x: x.var(1), "var.dim", "it takes the variance of its input"),
-    "mask": (lambda x: x[:, torch.tensor([True, False, True])], "index.Tensor", "it chooses by truth values"),
+    "mask": (lambda x: x[:, :, torch.eye(9, 11).bool()], "index.Tensor", "it chooses by truth values"),
     "indices": (lambda x: x.argmax(1) * 2, "mul.Tensor", "it reads the integers 'argmax', which only embeddings can read"),
 }  # fmt: skip
 
@@ -289,3 +282,24 @@ def test_why_unsupported(name: str) -> None:
 )
 def test_why_the_batch_is_fixed(function: Callable[..., object], why: str) -> None:
     assert why in problem_of(torch.export.export(Function(function), (torch.randn(2, 3),), dynamic_shapes=(BATCH,)))
+
+
+def test_tensors_stacked_in_front_of_the_batch_and_joined() -> None:
+    def function(x: torch.Tensor) -> list[torch.Tensor]:
+        stacked = torch.stack((x, x * 2, x.relu()))
+        return [
+            stacked.sum(0) + torch.stack((x, x.relu())).mean(0) + stacked[1],
+            stacked.max(0).values + torch.hstack(stacked.unbind(0)[:2])[:, :3],
+            torch.dstack((x, x)) + torch.column_stack((x, x)).reshape(-1, 3, 18, 11),
+            x.tril(1) - x.triu(-1),
+        ]
+
+    check(Function(function), IMAGE)
+
+
+def test_what_cannot_be_read_of_a_stack() -> None:
+    text = problem_of(Function(lambda x: torch.stack((x, x)).relu().sum(0)), torch.randn(2, 3))
+    assert "(aten.relu.default): it reads 2 tensors that are stacked in front of the batch" in text
+    text = problem_of(Function(lambda x: F.layer_norm(x.reshape(2, -1), (9,))[:1]), torch.randn(2, 9))
+    assert text.startswith("IMPORT001")
+    assert "the batch cannot be made symbolic" in text
