@@ -66,9 +66,10 @@ def _rounded(total: int, shift: int) -> int:
     return total + (1 << (shift - 1))
 
 
-def _rescaled(total: int, multiplier: int, shift: int) -> list[Bound]:
-    """Bounds of a sum that is multiplied in 64 bits."""
-    return [("sum", total, _INT32), ("product", _rounded(total * multiplier, shift), _INT64)]
+def _rescaled(limits: tuple[int, int], multiplier: int, shift: int) -> list[Bound]:
+    """Bounds of a sum within ``limits`` that is multiplied in 64 bits; there is one more negative number than positive ones."""
+    total = max(limits[1], -limits[0] - 1)
+    return [("sum", total, _INT32), ("product", _rounded(_magnitude(limits) * multiplier, shift), _INT64)]
 
 
 def _layer(graph: Graph, node: Node) -> list[Bound]:
@@ -118,7 +119,7 @@ def _addition(graph: Graph, node: Node) -> list[Bound]:
 
 def _product(graph: Graph, node: Node, terms: int = 1) -> list[Bound]:
     a, b = (_magnitude(code_range(graph, name)) for name in node.inputs)
-    return _rescaled(a * b * terms, node["multiplier"], node["shift"])
+    return _rescaled((-a * b * terms, a * b * terms), node["multiplier"], node["shift"])
 
 
 def _matrix_product(graph: Graph, node: Node) -> list[Bound]:
@@ -127,7 +128,8 @@ def _matrix_product(graph: Graph, node: Node) -> list[Bound]:
 
 def _operand(graph: Graph, node: Node, terms: int, multiplier: int) -> list[Bound]:
     """Bounds of so many zero-free codes of the first operand, added and multiplied."""
-    return _rescaled(_magnitude(code_range(graph, node.inputs[0])) * terms, multiplier, node["shift"])
+    low, high = code_range(graph, node.inputs[0])
+    return _rescaled((low * terms, high * terms), multiplier, node["shift"])
 
 
 def _sum(graph: Graph, node: Node) -> list[Bound]:
