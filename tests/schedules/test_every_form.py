@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, KernelSpec, replaceable
-from qcompiler.schedules import affine, convolution_direct, convolution_generic, depthwise, table
+from qcompiler.schedules import affine, convolution, convolution_direct, convolution_generic, convolution_plan, depthwise, table
 from qcompiler.schedules.kernel_form import KernelForm, epilogue_form, kernel_form
 from tests.schedules.forms.batch import Call, results
 from tests.schedules.forms.family import BEFORE, Array, Family
@@ -27,6 +27,7 @@ from tests.schedules.forms.table import FAMILIES
 from tests.schedules.harness import instruction_sets
 
 TOGETHER = 60  # kernels of a library
+DIRECT = "convolution_direct"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def exhaustive() -> tuple[Case, ...]:
         mine = [case for case in found if case.family is family]
         known, reached = {tuple(case.row[column] for column in columns) for case in mine}, {form(case) for case in mine}
         for turn, (core, cases) in enumerate(cores.items()):
-            turned = [cases[(turn * 7 + place) % len(cases)] for place in range(len(cases))]
+            turned = [cases[(turn * 7 + step) % len(cases)] for step in range(len(cases))]
             chosen = next((case for case in turned if form(case) not in reached), None)
             if chosen is None and core in known:
                 continue
@@ -158,3 +159,18 @@ def test_the_selections_hold_what_they_say() -> None:
         chosen = [case.row for case in pairwise() if case.family is family]
         assert set().union(*map(pairs, chosen)) == set().union(*(pairs(case.row) for case in candidates(place)))
     assert {form(case) for case in exhaustive()} == {form(case) for place in range(len(FAMILIES)) for case in candidates(place)}
+
+
+def test_the_direct_schedule_goes_all_its_ways() -> None:
+    """What decides between them are sizes, which are no values of a field: the layouts of the convolutions have to reach all."""
+    ways: set[str] = set()
+    for case in pairwise():
+        instruction = convolution.serving_instruction(case.spec, case.instruction_set) if case.family.schedule == DIRECT else None
+        if instruction is None:
+            continue
+        plan = convolution_plan.plan_convolution(case.spec, instruction)
+        parts = [convolution_plan.Part(**vars(plan), first=0, tile=tile) for tile in plan.tiling]
+        ways |= {name for name in ("copied", "converted", "inline", "dense", "lowered") if getattr(plan, name)}
+        ways |= {name for name in ("fetches_ahead", "streams") for part in parts if getattr(part, name)}
+        ways |= {name for name, taken in (("by taps", plan.problem.by_taps), ("parts", len(parts) > 1)) if taken}
+    assert ways == {"copied", "converted", "inline", "dense", "lowered", "fetches_ahead", "streams", "by taps", "parts"}
