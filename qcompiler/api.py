@@ -24,6 +24,7 @@ from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.pipeline import Settings, to_calibrated, to_integer
 from qcompiler.progress import Progress, progress_bars
 from qcompiler.report import Report, artifact_facts, layer_reports
+from qcompiler.samples.numbers import numbers
 from qcompiler.samples.source import open_samples
 from qcompiler.search.budget import Budget, size_notes
 from qcompiler.tuning.round_weights import QUALITIES
@@ -266,10 +267,16 @@ def import_model(
     try:
         imported = _load_by_sample(model, example_inputs) if by_sample else load_graph(model, example_inputs)
     except CompileError as problem:
-        if problem.code != "IMPORT006" or example_inputs is not None or calibration is None:
+        if by_sample and calibration is not None:
+            single, calibration = first_sample(calibration, required_inputs(model), batched=False)
+            imported = _load_with_batch(model, single, problem)
+        elif example_inputs is not None and _needs_example(model):
+            raise _missing_batch(model, example_inputs, problem) from problem
+        elif problem.code == "IMPORT006" and calibration is not None:
+            example_inputs, calibration = first_sample(calibration, None)  # samples say the sizes that the model leaves open
+            imported = load_graph(model, example_inputs)
+        else:
             raise
-        example_inputs, calibration = first_sample(calibration, None)  # the samples say the sizes that the model leaves open
-        imported = load_graph(model, example_inputs)
     graph = replace(imported.graph, name=options.name or identifier(imported.graph.name))
     if distilling and calibration is None:
         from qcompiler.distill.stand_in import stand_in
@@ -434,6 +441,26 @@ def _load_by_sample(model: Any, sample: tuple[torch.Tensor, ...] | None) -> Impo
             raise (as_indices if as_measurements.code == "IMPORT004" else as_measurements) from None
 
 
+def _load_with_batch(model: Any, sample: Any, problem: CompileError) -> ImportedModel:
+    """The graph by a sample that got its batch axis here; ``problem``, which there was without, where that is no remedy."""
+    try:
+        return _load_by_sample(model, sample)
+    except CompileError:
+        raise problem from None
+
+
+def _missing_batch(model: Any, example_inputs: Any, problem: CompileError) -> CompileError:
+    """What to say of example inputs that the model only takes with another axis; else ``problem``."""
+    examples = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
+    try:
+        load_graph(model, tuple(x[None] for x in examples))
+    except (CompileError, TypeError, IndexError):
+        return problem
+    shapes = ", ".join(str(list(x.shape)) for x in examples)
+    what = f"axis 0, the batch, is missing from the example inputs of shape {shapes}"
+    return CompileError("IMPORT003", type(model).__name__, what, "pass example_inputs=x[None]: one sample is a batch of one")
+
+
 def parse_bits(bits: BitsWish | None) -> dict[str, Bits]:
     """Patterns over layer names to bits; a bare value is for all layers."""
     if bits is None:
@@ -462,15 +489,17 @@ def required_inputs(model: Any) -> int | None:
     return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
-def first_sample(calibration: Any, count: int | None) -> tuple[Any, Any]:
+def first_sample(calibration: Any, count: int | None, batched: bool = True) -> tuple[Any, Any]:
     """The first calibration sample as example inputs (at most ``count`` tensors), and the data with nothing taken away.
 
-    Numbers of int32 and int64 stay what they are: they may be indices.
+    Numbers of int32 and int64 stay what they are: they may be indices. ``batched``: the data has the batch in front; else what
+    comes first is one sample, and gets it. Raises CompileError CALIB005.
     """
     import torch
 
     def one(part: Any) -> torch.Tensor:
-        first = part[:1] if hasattr(part, "shape") else torch.as_tensor(part)[:1]
+        array = numbers(part, "a calibration sample")
+        first = array[:1] if batched and array.shape else array[None]
         tensor = first if isinstance(first, torch.Tensor) else torch.tensor(first)
         return tensor if tensor.dtype in (torch.int32, torch.int64) else tensor.float()
 

@@ -2,7 +2,8 @@
 
 Data may be one array ``[S, ...]`` (or a tuple or dict of them, one per input), or any iterable of batches: arrays, tensors,
 tuples of them (where the model has one input, only the first is used: a loader's labels are ignored) or dicts by input
-name; files and folders of images come as ``qcompiler.samples`` opens them. Only one batch and the observers are in memory at a
+name; a sample without its batch axis gets one, and a tuple of three and more arrays that all are inputs is a list of batches;
+files and folders of images come as ``qcompiler.samples`` opens them. Only one batch and the observers are in memory at a
 time, whatever the number of samples.
 
 Errors: CALIB001 no data given and none that could be distilled (``qcompiler.distill``), CALIB002 no samples, CALIB003 NaN or
@@ -22,6 +23,7 @@ from qcompiler.interpret import run_float
 from qcompiler.ir.graph import BATCH, MOVES, Array, Graph, Stage, Value
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
 from qcompiler.progress import Progress
+from qcompiler.samples.numbers import is_array, numbers
 from qcompiler.samples.numpy_files import NpzSamples
 from qcompiler.samples.restartable import Restartable
 
@@ -37,10 +39,6 @@ def _error(code: str, problem: str, remedy: str) -> CompileError:
     return CompileError(code, "calibration", problem, remedy)
 
 
-def _is_array(data: object) -> bool:
-    return hasattr(data, "__array__") and hasattr(data, "shape")
-
-
 def batches(graph: Graph, data: Any) -> Iterator[list[torch.Tensor]]:
     """Float32 batches of at most ``BATCH_SIZE`` samples in the order of the graph's inputs, checked."""
     if data is None:
@@ -50,11 +48,11 @@ def batches(graph: Graph, data: Any) -> Iterator[list[torch.Tensor]]:
             "running statistics say what every input is (exporters often fold them into convolutions)",
             f"pass calibration={_ACCEPTED}; 64 to 512 samples are enough; or give the model with its batch norms as they were",
         )
-    if isinstance(data, str | bytes) or not (_is_array(data) or isinstance(data, Iterable)):
+    if isinstance(data, str | bytes) or not (is_array(data) or isinstance(data, Iterable)):
         raise _error("CALIB005", f"the data is a {type(data).__name__}", f"pass {_ACCEPTED}")
     if isinstance(data, NpzSamples):
         data = data.batches([value.name for value in graph.inputs])
-    whole = _is_array(data) or isinstance(data, Mapping) or (isinstance(data, tuple) and all(map(_is_array, data)))
+    whole = is_array(data) or isinstance(data, Mapping) or (isinstance(data, tuple) and not _are_batches(graph, data))
     seen = 0
     for item in [data] if whole else data:
         parts = _parts(graph, item)
@@ -64,6 +62,23 @@ def batches(graph: Graph, data: Any) -> Iterator[list[torch.Tensor]]:
         seen += len(parts[0])
     if seen == 0:
         raise _error("CALIB002", "the calibration data has no samples", "pass at least one sample; 64 to 512 are enough")
+
+
+def _are_batches(graph: Graph, data: tuple[Any, ...]) -> bool:
+    """Whether a tuple is a list: not all are arrays, or three and more are what the model's only input takes.
+
+    Two arrays may be inputs and what is wanted of them, of one shape.
+    """
+    if not all(map(is_array, data)):
+        return True
+    return len(graph.inputs) == 1 and len(data) > 2 and all(_fits(graph.inputs[0], tuple(part.shape)) for part in data)
+
+
+def _fits(value: Value, shape: tuple[int, ...]) -> bool:
+    """Whether ``shape`` is that of samples of ``value``, with the batch in front or one without."""
+    expected = value.type.shape
+    shape = shape if len(shape) == len(expected) else (1, *shape)
+    return len(shape) == len(expected) and all(e in (BATCH, s) for e, s in zip(expected, shape, strict=True))
 
 
 def input_tensors(graph: Graph, item: Any) -> list[torch.Tensor]:
@@ -97,18 +112,17 @@ def _parts(graph: Graph, item: Any) -> list[Any]:
 
 def _with_batch(value: Value, part: Any) -> Any:
     """``part`` as an array or tensor shaped like ``value``; one sample without its batch axis is accepted."""
-    if not _is_array(part):
-        part = np.asarray(part)
+    part = numbers(part, f"input {value.name}")
     expected, shape = value.type.shape, tuple(part.shape)
-    if len(shape) == len(expected) - 1 and shape == expected[1:]:
-        part, shape = part[None], (1, *shape)
-    if len(shape) != len(expected) or any(e not in (BATCH, s) for e, s in zip(expected, shape, strict=True)):
+    single = len(shape) == len(expected) - 1
+    if not _fits(value, shape):
         raise _error(
             "CALIB004",
-            f"input {value.name} has shape {list(shape)}, the model takes [{', '.join(map(str, expected))}]",
-            "pass samples in the model's own layout, with the batch in front",
+            f"input {value.name} has shape {list(shape)}, the model takes [{', '.join(map(str, expected))}]"
+            + (": axis 0, the batch, is missing, and the others differ" if single else ""),
+            "pass samples in the model's own layout, with the batch in front" + (", x[None] for one sample" if single else ""),
         )
-    return part
+    return part[None] if single else part
 
 
 def _tensor(value: Value, part: Any, seen: int) -> torch.Tensor:

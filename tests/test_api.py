@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 import qcompiler as qc
 from qcompiler.api import first_sample, identifier, import_model, read_options, required_inputs
+from qcompiler.calibrate import batches
 from qcompiler.dump import read_dump
 
 
@@ -139,6 +140,34 @@ def test_a_target_without_a_kernel_for_the_bits(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "BITS004 at fc\n  problem: target 'small' has no kernel for w4a8\n  remedy:  choose one of w8a8, w2a8, w8a4, w4a4, w2a4"
     )
+
+
+@pytest.mark.parametrize("data", [DATA[0], list(DATA), tuple(DATA), (x for x in DATA), [torch.from_numpy(x) for x in DATA]])
+def test_samples_without_a_batch(data: Any) -> None:
+    """What a module takes only with another axis in front is a sample, also by ``torch``'s layers that take both."""
+    for channels in (3, 1):
+        model = nn.Conv2d(channels, 2, 1)
+        given = DATA[0, :1] if channels == 1 else data
+        _, graph, samples = import_model(model, None, read_options({"calibration": given}))
+        assert graph.inputs[0].type.shape == ("N", channels, 6, 6)
+        assert next(batches(graph, samples))[0].shape[1:] == (channels, 6, 6)
+
+
+def test_example_inputs_without_a_batch() -> None:
+    with pytest.raises(qc.CompileError) as caught:
+        qc.compile(Net(), DATA[0], calibration=DATA)
+    assert str(caught.value) == (
+        "IMPORT003 at Net\n  problem: axis 0, the batch, is missing from the example inputs of shape [3, 6, 6]\n"
+        "  remedy:  pass example_inputs=x[None]: one sample is a batch of one"
+    )
+    with pytest.raises(qc.CompileError, match="expected input"):
+        qc.compile(Net(), DATA[:, :2], calibration=DATA)
+
+
+@pytest.mark.parametrize("data", [["a", "b"], np.array([DATA[0], None], dtype=object), [b"a"], np.zeros(3, "datetime64[s]")])
+def test_samples_that_are_no_numbers(data: Any) -> None:
+    with pytest.raises(qc.CompileError, match="CALIB005 at calibration\n  problem: a calibration sample has elements of type"):
+        qc.compile(Net(), calibration=data)
 
 
 def test_first_sample_takes_nothing_away() -> None:

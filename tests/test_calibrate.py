@@ -64,6 +64,13 @@ def test_every_kind_of_data_gives_the_same_ranges(data: Any) -> None:
     assert ranges(found) == {"x": (-3.0, 2.0), "y": (-1.0, 5.0)}
 
 
+def test_a_tuple_of_batches() -> None:
+    """Two arrays may be inputs and labels; three and more that are all inputs are batches, or samples without one."""
+    assert ranges(calibrate(graph(), (DATA[:1], DATA), "minmax"))["x"] == ranges(calibrate(graph(), DATA[:1], "minmax"))["x"]
+    for data in ((DATA[:1], DATA[1:], DATA[:2]), tuple(DATA), [(row, 7) for row in DATA], ((row, 7) for row in DATA)):
+        assert ranges(calibrate(graph(), data, "minmax"))["x"] == (-3.0, 2.0)
+
+
 def test_several_inputs() -> None:
     for data in ((DATA, DATA), {"a": DATA, "b": DATA}, [(DATA, DATA)], [{"b": DATA, "a": DATA}]):
         assert ranges(calibrate(graph(TWO), data, "minmax"))["y"] == (-6.0, 4.0)
@@ -110,6 +117,17 @@ def endless() -> Iterator[np.ndarray]:
         (ONE, "data.npy", "CALIB005 at calibration\n  problem: the data is a str\n"),
         (ONE, 7, "CALIB005 at calibration\n  problem: the data is a int\n"),
         (ONE, np.array([["a", "b"]]), "CALIB005 at calibration\n  problem: input x has elements of type <U1\n"),
+        (ONE, ["a", "b"], "CALIB005 at calibration\n  problem: input x has elements of type <U1\n"),
+        (ONE, [None], "CALIB005 at calibration\n  problem: input x has elements of type object\n"),
+        (ONE, np.array([DATA, None], dtype=object), "CALIB005 at calibration\n  problem: input x has elements of type object\n"),
+        (ONE, [({}, 3)], "CALIB005 at calibration\n  problem: input x has elements of type object\n"),
+        (ONE, [([[1.0, 2.0], [3.0]],)], "CALIB005 at calibration\n  problem: input x is no array: "),
+        (
+            ONE,
+            np.zeros(3),
+            "CALIB004 at calibration\n  problem: input x has shape [3], the model takes [N, 2]: axis 0, the batch, is missing, and the others differ\n"
+            "  remedy:  pass samples in the model's own layout, with the batch in front, x[None] for one sample",
+        ),
         (
             ONE.replace("0x1p+0, -0x1p+0", "0x1p+127, -0x1p+127"),
             DATA * 4,

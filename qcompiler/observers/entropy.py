@@ -40,7 +40,7 @@ class EntropyObserver(OctaveObserver):
         bins = self.distribution()
         steps = decades(max(-low, high), bins.fine)
         starts = [(max(low, -edge), min(high, edge)) for edge in max(-low, high) / 10.0**steps]
-        lower, upper = min(starts, key=lambda start: bins.divergence(*start, bits))
+        lower, upper = min(starts, key=lambda start: bins.divergence(start[0], start[1], bits))
         for _ in range(ROUNDS if low < 0.0 < high else 1):
             if high > 0.0:
                 candidates = clipping_points(high, bins.fine)

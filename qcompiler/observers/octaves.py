@@ -47,7 +47,7 @@ class OctaveObserver(MinMaxObserver):
         patterns = values[values != 0.0].view(torch.int32)
         bins = ((patterns & 0x7FFFFFFF) >> (FRACTION_BITS - self.bits)).sub_(self._first - 1).clamp_(min=0)
         bins += (patterns < 0) * self.counts.shape[1]
-        self.counts += torch.bincount(bins, minlength=self.counts.size).numpy().reshape(self.counts.shape)
+        np.add.at(self.counts.reshape(-1), bins.numpy(), 1)  # far fewer values than bins where samples come one by one
         self.zeros += values.numel() - patterns.numel()
         return True
 
