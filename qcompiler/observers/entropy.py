@@ -30,7 +30,7 @@ class EntropyObserver(OctaveObserver):
     Outliers far beyond the bulk of the values have wider bins and do not coarsen those of the bulk.
     """
 
-    bits = HALF_BITS - 1
+    octave_bits = HALF_BITS - 1
 
     @override
     def range(self, bits: int) -> tuple[float, float]:

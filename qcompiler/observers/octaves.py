@@ -27,14 +27,14 @@ FRACTION_BITS: Final = 23  # of float32
 class OctaveObserver(MinMaxObserver):
     """Extremes, and counts of what is not zero: int64 ``[2, 1 + bins]`` of positive and of negative numbers, by magnitude."""
 
-    bits: int = 8
-    """Each octave has 2^bits bins."""
+    octave_bits: int = 8
+    """Each octave has 2^octave_bits bins."""
 
     def __init__(self) -> None:
         super().__init__()
         self.zeros = 0
         self.top = 0  # exponent of the uppermost octave, as float32 has it
-        self.counts: Array = np.zeros((2, 1 + (OCTAVES << self.bits)), dtype=np.int64)
+        self.counts: Array = np.zeros((2, 1 + (OCTAVES << self.octave_bits)), dtype=np.int64)
 
     @override
     def see(self, batch: torch.Tensor) -> bool:
@@ -45,7 +45,7 @@ class OctaveObserver(MinMaxObserver):
         values = sampled(batch).to(torch.float32)
         self._reach(int(np.float32(max(-self.low, self.high)).view(np.int32)) >> FRACTION_BITS)
         patterns = values[values != 0.0].view(torch.int32)
-        bins = ((patterns & 0x7FFFFFFF) >> (FRACTION_BITS - self.bits)).sub_(self._first - 1).clamp_(min=0)
+        bins = ((patterns & 0x7FFFFFFF) >> (FRACTION_BITS - self.octave_bits)).sub_(self._first - 1).clamp_(min=0)
         bins += (patterns < 0) * self.counts.shape[1]
         np.add.at(self.counts.reshape(-1), bins.numpy(), 1)  # far fewer values than bins where samples come one by one
         self.zeros += values.numel() - patterns.numel()
@@ -54,11 +54,11 @@ class OctaveObserver(MinMaxObserver):
     @property
     def _first(self) -> int:
         """The first bits of the smallest number that has a bin of its own octave."""
-        return (self.top - OCTAVES + 1) << self.bits
+        return (self.top - OCTAVES + 1) << self.octave_bits
 
     def _reach(self, top: int) -> None:
         """Make ``top`` the uppermost octave, if it is higher."""
-        moved = max(top - self.top, 0) << self.bits
+        moved = max(top - self.top, 0) << self.octave_bits
         if moved:
             low, kept = self.counts[:, : 1 + moved].sum(axis=1, keepdims=True), self.counts[:, 1 + moved :]
             self.counts = np.concatenate([low, kept, np.zeros((2, self.counts.shape[1] - 1 - kept.shape[1]), np.int64)], axis=1)
@@ -72,6 +72,6 @@ class OctaveObserver(MinMaxObserver):
 
     def edges(self) -> Array:
         """The borders of the bins by magnitude, float64[2 + bins], from 0 on."""
-        patterns = np.clip(self._first + np.arange(self.counts.shape[1]), 0, (0xFF << self.bits) - 1)
-        borders = (patterns << (FRACTION_BITS - self.bits)).astype(np.int32).view(np.float32)
+        patterns = np.clip(self._first + np.arange(self.counts.shape[1]), 0, (0xFF << self.octave_bits) - 1)
+        borders = (patterns << (FRACTION_BITS - self.octave_bits)).astype(np.int32).view(np.float32)
         return np.concatenate([[0.0], borders.astype(np.float64)])

@@ -133,7 +133,7 @@ def test_bins_of_octaves() -> None:
         expected, _ = np.histogram((sign * data)[sign * data > 0], edges)
         assert np.array_equal(expected, counts)
     assert observer.counts[0, 0] == 3  # 1e-30 to 2e-4 are nothing beside 1e6
-    assert np.all(np.diff(edges)[1:] / edges[1:-1] <= 2.0**-observer.bits)
+    assert np.all(np.diff(edges)[1:] / edges[1:-1] <= 2.0**-observer.octave_bits)
 
 
 def test_percentile_100_is_minmax() -> None:
