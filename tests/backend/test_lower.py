@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from qcompiler.backend.kernel import physical_channels
-from qcompiler.backend.lower import lower
+from qcompiler.backend.lower import EMITTERS, lower
 from qcompiler.backend.program import Program, Space
 from qcompiler.errors import CompileError, InternalError
-from qcompiler.ir.graph import Graph
+from qcompiler.ir.graph import WEIGHTED, Graph, Stage
 from qcompiler.ir.text import parse_graph
+from qcompiler.ops.table import OPERATORS
 from qcompiler.targets.target import load_target
 
 HEAD = "graph @g stage=integer (%x: u8[N,16,8,8] scale=0x1p-7 zero=0) {\n"
@@ -93,3 +94,9 @@ def test_only_integer_graphs_are_lowered() -> None:
 
 def test_physical_channels() -> None:
     assert [physical_channels(c) for c in (1, 3, 4, 5, 16, 17, 24)] == [4, 4, 4, 16, 16, 32, 32]
+
+
+def test_every_operator_of_the_integer_stage_has_a_kernel() -> None:
+    """Those with weights go with their requantization."""
+    integer = {name for name, operator in OPERATORS.items() if Stage.INTEGER in operator.stages}
+    assert set(EMITTERS) | set(WEIGHTED) == integer
