@@ -20,6 +20,8 @@ from qcompiler.ir.graph import Value
 
 def where(layer: Layer, condition: object, a: object, b: object) -> Value:
     """``a`` where the condition holds, ``b`` elsewhere; the condition may be constant, and so may one of the two."""
+    if isinstance(condition, Value):  # truth values that were moved: numbers 0 and 1
+        condition = Condition(layer, condition)
     if isinstance(condition, Condition):
         chosen = _leaky(layer, condition, a, b) or _function(layer, condition, a, b)
         if chosen is not None:
