@@ -3,7 +3,8 @@
 Parts of a concatenation that nothing else reads share the whole's codes: rescaling them afterwards could only lose. So do
 concatenations that are parts of another one, as in densely connected networks, where a rescaling at every layer would add up.
 Other parts keep codes of their own and are rescaled, and so do those that ``passes.separate_codes`` names in the attribute
-``own`` of a concatenation, because sharing would cost them or what they are moved from too much.
+``own`` of a concatenation, because sharing would cost them or what they are moved from too much. Values that a quantizer settles
+have the quantizer's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import networkx
 
 from qcompiler.ir.graph import MOVES, RANKS, Graph, Node
+from qcompiler.passes.quantizers import has_few_steps, settled_parts, settles
 
 
 def activation_classes(graph: Graph) -> list[tuple[str, ...]]:
@@ -39,6 +41,11 @@ def shared_operands(graph: Graph, node: Node) -> Iterator[str]:
     """The operands of ``node`` that have the codes of its result."""
     if node.op in MOVES:
         yield node.inputs[0]
+    elif node.op == "quantizer":
+        if settles(graph, node):
+            yield node.inputs[0]
+    elif node.op == "concat" and (settled := settled_parts(graph, node)) is not None:
+        yield from settled
     elif node.op == "concat":
         own = {node.inputs[index] for index in node.get("own", ())}
         yield from (name for name in joinable_operands(graph, node) if name not in own)
@@ -49,6 +56,8 @@ def joinable_operands(graph: Graph, node: Node) -> Iterator[str]:
     for name in dict.fromkeys(node.inputs):
         source = graph.producer.get(name)
         dense = source is not None and source.op == "concat"
+        if source is not None and source.op == "quantizer" and has_few_steps(source):
+            continue
         if name in graph.values and (dense or graph.uses(name) == 1):
             yield name
 

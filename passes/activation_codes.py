@@ -1,8 +1,8 @@
 """How activations are coded: one choice of type, scale and zero point for every class of values that share their codes.
 
 Values are unsigned codes of 4 or 8 bits, with exceptions: what only leaves the network, joined to others or not, or is only
-ranked there, is wide; what only PReLU reads has 16 bits, because it is rounded again; indices are what they are; and what only
-functions read is limited to where the functions vary.
+ranked there, is wide; what only PReLU reads, or several quantizers of a quantized model, has 16 bits, because it is rounded
+again; indices are what they are; and what only functions read is limited to where the functions vary.
 """
 
 from __future__ import annotations
@@ -100,13 +100,19 @@ def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[st
         return Codes(I32, 1.0, 0)
     low, high = _range(graph, group)
     bits = graph.values[group[0]].bits or 8
-    if leaves and computed and not others and output_bits > 8:
+    requantized = bool(others) and all(node.op == "quantizer" for node in others)  # from codes fine enough for all of them
+    if leaves and computed and (not others or (requantized and output_bits == 16)) and output_bits > 8:
         interpolated = any(node.op == "resize_linear" for node in sources)  # weighted sums of 32-bit codes do not fit
         return wide_codes(low, high, 16 if interpolated else output_bits, _headroom(graph, group, low, high))
-    if not leaves and computed and others and bits == 8 and all(node.op == "prelu" for node in others):
+    if not leaves and bits == 8 and (requantized or (computed and others and all(node.op == "prelu" for node in others))):
         return wide_codes(low, high, 16, headroom=1.0)
     codes = affine_codes(low, high, bits)
-    if not leaves and others and all(node.op == "function" and node.output.name in chosen for node in others):
+    chosen_by_model = any(node.op == "quantizer" for node in sources)
+    if (
+        not (leaves or chosen_by_model)
+        and others
+        and all(node.op == "function" and node.output.name in chosen for node in others)
+    ):
         spans = [varying_range(node, low, high, chosen[node.output.name]) for node in others]
         narrow = affine_codes(min(a for a, _ in spans), max(b for _, b in spans), bits)
         # One step more, so that the last codes lie where the function is constant whatever the zero point's rounding.

@@ -3,9 +3,10 @@
 In order, each layer runs over calibration samples twice: in float, and with rounded weights on the codes that the layers before
 it give, whose biases are corrected already; its bias takes back the mean difference, channel by channel (Nagel et al.,
 "Data-Free Quantization through Weight Equalization and Bias Correction", arXiv 1906.04721, section 4.2 and appendix D: empirical
-bias correction). Two things differ from there. Where a layer ends in a clamp, only places count at which one of the two is inside
-of it: what a ReLU sets to zero needs no correction. And a mean that is hardly larger than its own error is shrunk towards zero
-(the positive-part rule of James and Stein, 1961, with as many observations as there are samples in which the channel is active).
+bias correction). Where a quantized model rounds, the float run rounds too: that is what the model computes. Two things differ
+from there. Where a layer ends in a clamp, only places count at which one of the two is inside of it: what a ReLU sets to zero
+needs no correction. And a mean that is hardly larger than its own error is shrunk towards zero (the positive-part rule of James
+and Stein, 1961, with as many observations as there are samples in which the channel is active).
 
 Before:
     const %w: f32[1,2] bits=4 = [0x1p+0, 0x1.cp+2]
@@ -96,6 +97,8 @@ class _Correction:
             else:
                 self.exact[name] = self._outputs(node, self.exact, spent)
                 self.rounded[name] = self._outputs(node, self.rounded, spent)
+            if node.op == "quantizer":
+                _round(self.exact[name], codes.get(name))  # the model itself rounds here
             if not stays_accumulator(graph, node):
                 _round(self.rounded[name], codes.get(name))
             nodes.append(node)

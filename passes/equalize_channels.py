@@ -33,6 +33,7 @@ from qcompiler.calibrate import BATCH_SIZE, FirstSamples
 from qcompiler.interpret import run_float
 from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage, Value
 from qcompiler.ir.names import Constants
+from qcompiler.ops.quantizer import is_quantized
 from qcompiler.passes.weight_codes import code_limits
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class EqualizeChannels:
 
     def __call__(self, graph: Graph) -> Graph:
         pairs = [(node, reader) for node in graph.nodes if (reader := only_reader(graph, node)) is not None]
-        if not pairs:
+        if not pairs or is_quantized(graph):
             return graph
         self.samples.fill(graph, self.data)
         if not self.samples.inputs:

@@ -1,5 +1,7 @@
 """Fuses relu, relu6 and other clips into the layer that computes their operand, as its ``clamp``.
 
+The limits of a quantizer are fused as well, but the quantizer stays: it says what codes the layer's result has.
+
 Before:
     %c: f32[N,2,4,4] = conv2d(%x, %w, ...)  # conv
     %y: f32[N,2,4,4] = clip(%c, clamp=(0x0p+0, inf))  # relu
@@ -12,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from qcompiler.ir.graph import Graph, Node, Stage
+from qcompiler.passes.fuse_functions import clipped
 
 _CLAMPED = ("add", "average_pool2d", "clip", "conv2d", "conv3d", "conv_transpose2d", "linear", "mul", "sub", "sum")
 
@@ -27,13 +30,21 @@ class FuseActivations:
     def __call__(self, graph: Graph) -> Graph:
         nodes: dict[str, Node] = {}
         for node in graph.nodes:
-            source = nodes.get(node.inputs[0]) if node.op == "clip" else None
-            if source is None or source.op not in _CLAMPED or graph.uses(node.inputs[0]) != 1:
+            source = nodes.get(node.inputs[0]) if node.op in ("clip", "quantizer") else None
+            if source is None or source.op not in (*_CLAMPED, "function") or graph.uses(node.inputs[0]) != 1:
                 nodes[node.output.name] = node
                 continue
             low, high = node["clamp"]
             inner_low, inner_high = source.get("clamp", (float("-inf"), float("inf")))
             clamp = (min(max(inner_low, low), high), max(min(inner_high, high), low))
-            del nodes[source.output.name]
-            nodes[node.output.name] = replace(source, outputs=node.outputs).with_attributes(clamp=clamp)
+            if source.op == "function":
+                fused = source.with_attributes(expression=clipped(source["expression"], low, high))
+            else:
+                fused = source.with_attributes(clamp=clamp)
+            if node.op == "quantizer":
+                nodes[source.output.name] = fused
+                nodes[node.output.name] = node
+            else:
+                del nodes[source.output.name]
+                nodes[node.output.name] = replace(fused, outputs=node.outputs)
         return graph.with_nodes(nodes.values())

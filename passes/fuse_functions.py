@@ -53,7 +53,7 @@ class FuseFunctions:
             if name in taken:
                 continue
             chains = [part for part in parts[name] if part.curved and part.inner and _closed(graph, name, part)]
-            if chains:
+            if chains and node.op != "quantizer":
                 longest = max(chains, key=lambda part: len(part.inner))
                 taken |= longest.inner
                 attributes = (("expression", ast.unparse(ast.parse(longest.expression, mode="eval"))),)
@@ -75,12 +75,18 @@ def _parts(graph: Graph, node: Node, parts: dict[str, list[_Part]]) -> list[_Par
     """``node`` as expressions of one value each."""
     numbers = [_number(graph, name) for name in node.inputs]
     computed = list(dict.fromkeys(name for name, number in zip(node.inputs, numbers, strict=True) if number is None))
-    if node.op not in ("clip", "function", *_SYMBOLS) or not computed or any(name in graph.constant for name in computed):
+    if (
+        node.op not in ("clip", "function", "quantizer", *_SYMBOLS)
+        or not computed
+        or any(name in graph.constant for name in computed)
+    ):
         return []
     if any(graph.type_of(name) != node.output.type for name in computed):
         return []
     found: list[_Part] = []
     choices = {name: parts.get(name, [_Part(name, "x")]) for name in computed}
+    if node.op == "quantizer":  # one of a function is a clip of it, any other chooses the codes of what a function reads
+        choices = {name: [part for part in found if part.curved] for name, found in choices.items()}
     for root in dict.fromkeys(part.root for part in choices[computed[0]]):
         chosen = {name: next((part for part in choices[name] if part.root == root), None) for name in computed}
         operands = {name: part for name, part in chosen.items() if part is not None}
@@ -108,7 +114,7 @@ def _expression(node: Node, operands: list[str | float]) -> str:
     else:
         text = str(operands[0])
     limits = node.get("clamp")
-    return text if limits is None else _clipped(text, *limits)
+    return text if limits is None else clipped(text, *limits)
 
 
 def _inner(part: _Part, name: str) -> frozenset[str]:
@@ -129,7 +135,8 @@ def substitute(outer: str, inner: str) -> str:
     return ast.unparse(_Replace().visit(ast.parse(outer, mode="eval")))
 
 
-def _clipped(expression: str, low: float, high: float) -> str:
+def clipped(expression: str, low: float, high: float) -> str:
+    """``expression`` with limits."""
     if low == 0 and math.isinf(high):
         return f"relu({expression})"
     if math.isinf(high):

@@ -32,10 +32,22 @@ import numpy as np
 from qcompiler import arith
 from qcompiler.errors import CompileError
 from qcompiler.ir.dtypes import I16, I32, IntegerType
-from qcompiler.ir.graph import MOVES, RANKS, WEIGHTED, Array, Attribute, Graph, Node, Stage, TensorType, Value
+from qcompiler.ir.graph import (
+    MOVES,
+    RANKS,
+    Array,
+    Attribute,
+    Graph,
+    Node,
+    Stage,
+    TensorType,
+    Value,
+    rename_inputs,
+)
 from qcompiler.ir.names import Constants
 from qcompiler.ops.functions import function_table
 from qcompiler.ops.pooling import counted_taps
+from qcompiler.passes.accumulators import fused_accumulators
 from qcompiler.passes.activation_codes import Codes, choose_codes, represented, wide_codes
 from qcompiler.passes.weight_codes import weight_codes
 
@@ -85,6 +97,7 @@ class _Quantizer:
     constants: Constants = field(init=False)
     sums: dict[str, str] = field(default_factory=dict, init=False)  # the accumulators of a layer, by the layer's value
     units: dict[str, Array] = field(default_factory=dict, init=False)  # real value of 1 in a layer's accumulators, float64[O]
+    renames: dict[str, str] = field(default_factory=dict, init=False)  # results of quantizers that change nothing
 
     def __post_init__(self) -> None:
         self.codes = choose_codes(self.graph, self.output_bits)
@@ -94,8 +107,9 @@ class _Quantizer:
                 self.constants.release(node)
 
     def run(self) -> Graph:
-        fused = dict(filter(None, map(self._fused_operand, self.graph.nodes)))  # accumulator's name -> its addition
+        fused = fused_accumulators(self.graph)
         for node in self.graph.nodes:
+            node = rename_inputs(node, self.renames)
             match node.op:
                 case "conv2d" | "linear":
                     self._accumulate(node)
@@ -113,7 +127,9 @@ class _Quantizer:
                     self._sum(node)
                 case "prelu":
                     self._prelu(node)
-                case "clip" | "identity":
+                case "quantizer" if self._is_idle(node):
+                    self.renames[node.output.name] = node.inputs[0]
+                case "clip" | "identity" | "quantizer":
                     self._rescale(node, node.inputs[0], self._coded(node.output), node.get("clamp"))
                 case "function":
                     self._lookup(node)
@@ -129,7 +145,7 @@ class _Quantizer:
                     raise CompileError(
                         "QUANT002", node.origin or node.output.name, f"{node.op} has no integer form", "replace the layer"
                     )
-        leaving = {name: self._output(name) for name in dict.fromkeys(self.graph.outputs)}
+        leaving = {name: self._output(self.renames.get(name, name)) for name in dict.fromkeys(self.graph.outputs)}
         inputs = tuple(map(self._coded, self.graph.inputs))
         outputs = tuple(leaving[name] for name in self.graph.outputs)
         integer = replace(self.graph, stage=Stage.INTEGER, inputs=inputs, outputs=outputs)
@@ -154,22 +170,17 @@ class _Quantizer:
             )
         return name
 
-    def _fused_operand(self, node: Node) -> tuple[str, str] | None:
-        """The operand of an addition that can stay an accumulator, with the addition's name: the one computed last."""
-        if node.op != "add" or len(set(node.inputs)) != 2:
-            return None
-        order = [n.output.name for n in self.graph.nodes]
-        fit = [
-            name
-            for name in node.inputs
-            if all(i in self.graph.values for i in node.inputs)
-            and (source := self.graph.producer.get(name)) is not None
-            and source.op in WEIGHTED
-            and source.get("clamp") is None
-            and self.graph.uses(name) == 1
-            and all(self.graph.type_of(i) == node.output.type for i in node.inputs)
-        ]
-        return (max(fit, key=order.index), node.output.name) if fit else None
+    def _is_idle(self, node: Node) -> bool:
+        """Whether the operand of a quantizer has its codes already, and none beyond its limits."""
+        codes, source = self.codes[node.output.name], self.graph.producer.get(node.inputs[0])
+        if codes != self.codes[node.inputs[0]]:
+            return False
+        low, high = codes.limits(None if source is None else source.get("clamp"))
+        if source is not None and source.op == "function":
+            table = self.constants[f"{source.output.name}.table"].data
+            low, high = int(table.min()), int(table.max())
+        least, most = codes.limits(node["clamp"])
+        return least <= low and high <= most
 
     def _accumulate(self, node: Node) -> None:
         """Emit the sums of a layer and note what one unit of them is worth."""

@@ -281,7 +281,7 @@ def import_model(
     if distilling and calibration is None:
         from qcompiler.distill.stand_in import stand_in
 
-        distilled = stand_in(graph, imported.ranges, progress)
+        distilled = stand_in(graph, progress)
         if distilled is not None:
             calibration, imported = distilled.samples, replace(imported, notes=(distilled.note(), *imported.notes))
     return imported, graph, calibration
@@ -378,7 +378,6 @@ def _settings(
         output_bits=options.output_bits,
         samples=samples,
         progress=progress,
-        ranges=imported.ranges,
         quality=options.quality,
         fewest_bits=8 if options.budget is None else min(options.budget.weight_bits),
     )

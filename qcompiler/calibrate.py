@@ -6,13 +6,14 @@ name; a sample without its batch axis gets one, and a tuple of three and more ar
 files and folders of images come as ``qcompiler.samples`` opens them. Only one batch and the observers are in memory at a
 time, whatever the number of samples.
 
-Errors: CALIB001 no data given and none that could be distilled (``qcompiler.distill``), CALIB002 no samples, CALIB003 NaN or
-infinite samples, CALIB004 wrong shape, CALIB005 wrong type, CALIB006 a layer gives NaN or infinite values.
+Errors: CALIB001 no data given, none that could be distilled (``qcompiler.distill``), and no quantizers in the model that say
+every range; CALIB002 no samples, CALIB003 NaN or infinite samples, CALIB004 wrong shape, CALIB005 wrong type, CALIB006 a layer
+gives NaN or infinite values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +21,9 @@ import numpy as np
 
 from qcompiler.errors import CompileError
 from qcompiler.interpret import run_float
-from qcompiler.ir.graph import BATCH, MOVES, Array, Graph, Stage, Value
+from qcompiler.ir.graph import BATCH, Array, Graph, Stage, Value
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
+from qcompiler.ops.quantizer import is_quantized
 from qcompiler.progress import Progress
 from qcompiler.samples.numbers import is_array, numbers
 from qcompiler.samples.numpy_files import NpzSamples
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     import torch
 
 BATCH_SIZE: Final = 16
+LISTED: Final = 20
+"""Values that a message names."""
 
 _ACCEPTED = "an array [samples, ...], an iterable of batches (arrays, tensors, tuples of them), or a dict by input name"
 
@@ -181,16 +185,17 @@ def calibrate(
     observer: ObserverWish = None,
     samples: FirstSamples | None = None,
     progress: Progress | None = None,
-    known: Mapping[str, tuple[float, float]] | None = None,
 ) -> Graph:
     """The calibrated graph: every value has the range that its observer chose, see ``qcompiler.observers.choice``.
 
-    ``known``: ranges that the model itself says, by the values' names; they win, also for values that only move the same
-    numbers. Where they are all that is needed, ``data`` may be None.
+    Values that have a range keep it; where all have one, ``data`` may be None.
     """
-    fixed = shared_ranges(graph, known or {})
-    if data is None and fixed and all(name in fixed for name in graph.values):
-        return with_ranges(graph, {name: (given, given) for name, given in fixed.items()})
+    given = {v.name: (v.range, v.range4 or v.range) for v in graph.values.values() if v.range is not None}
+    missing = [value for value in graph.values.values() if value.name not in given]
+    if data is None and not missing:
+        return with_ranges(graph, given)
+    if data is None and is_quantized(graph):
+        raise _partly_quantized(graph, missing)
     seen = ObserverChoice.parse(observer).observers(graph)
     keeping = None if samples is None or samples.inputs else samples  # an earlier pass may have looked at them
 
@@ -214,20 +219,19 @@ def calibrate(
                 progress.advance("calibrate", len(batch[0]))
 
     observed = {name: (observer.range(8), observer.range(4)) for name, observer in seen.items()}
-    return with_ranges(graph, observed | {name: (given, given) for name, given in fixed.items()})
+    return with_ranges(graph, observed | given)
 
 
-def shared_ranges(graph: Graph, known: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """``known`` for the values of ``graph`` and for those that moves connect with them."""
-    found = {name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in known.items() if name in graph.values}
-    moves = [(node.inputs[0], node.output.name) for node in graph.nodes if node.op in MOVES]
-    for source, result in moves:
-        if source in found:
-            found.setdefault(result, found[source])
-    for source, result in reversed(moves):
-        if result in found:
-            found.setdefault(source, found[result])
-    return found
+def _partly_quantized(graph: Graph, missing: Sequence[Value]) -> CompileError:
+    """What to say where a quantized model says the ranges of some values only."""
+    layers = {v.name: graph.producer[v.name].origin if v.name in graph.producer else "" for v in missing}
+    lines = [f"{name} ({layer})" if layer and layer != name else name for name, layer in layers.items()]
+    listed = "\n".join([*lines[:LISTED], *([f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else [])])
+    problem = (
+        "no calibration data was given, and the model is quantized in part only: its quantizers do not say the ranges of\n"
+        + listed
+    )
+    return _error("CALIB001", problem, f"pass calibration={_ACCEPTED}, or quantize these tensors in the model")
 
 
 def with_ranges(graph: Graph, ranges: Mapping[str, tuple[tuple[float, float], tuple[float, float]]]) -> Graph:
@@ -255,10 +259,9 @@ class Calibrate:
     observer: ObserverWish = None
     samples: FirstSamples | None = None
     progress: Progress | None = None
-    known: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     name: str = "calibrate"
     requires: Stage = Stage.FLOAT
     gives: Stage = Stage.CALIBRATED
 
     def __call__(self, graph: Graph) -> Graph:
-        return calibrate(graph, self.data, self.observer, self.samples, self.progress, self.known)
+        return calibrate(graph, self.data, self.observer, self.samples, self.progress)

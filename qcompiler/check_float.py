@@ -35,18 +35,17 @@ DRAWS: Final = 8
 SAMPLES: Final = 2
 
 
-def some_inputs(
-    graph: Graph, data: Any, kept: FirstSamples, ranges: Mapping[str, tuple[float, float]], seed: int = 0
-) -> list[Array]:
+def some_inputs(graph: Graph, data: Any, kept: FirstSamples, seed: int = 0) -> list[Array]:
     """Float32 inputs of a few samples: those that were ``kept``, the first of ``data``, or where there is none, random ones.
 
-    Random numbers are within ``ranges`` of the inputs, or normal where those are unknown; indices are rows of their tables.
+    Random numbers are within the limits of a quantizer that reads the input, or normal; indices are rows of their tables.
     """
     first = kept if kept.inputs else FirstSamples(SAMPLES)
     first.fill(graph, data)
     if first.inputs:
         return first.first(SAMPLES)
     random, rows, inputs = np.random.default_rng(seed), _table_rows(graph), []
+    ranges = {node.inputs[0]: node["clamp"] for node in graph.nodes if node.op == "quantizer"}
     for value in graph.inputs:
         shape = value.type.with_batch(SAMPLES)
         if value.name in rows:

@@ -31,6 +31,7 @@ from qcompiler.passes.prove_overflow import ProveOverflow
 from qcompiler.passes.quantize import Quantize
 from qcompiler.passes.separate_codes import SeparateCodes
 from qcompiler.passes.simplify_moves import SimplifyMoves
+from qcompiler.passes.take_ranges import TakeRanges
 from qcompiler.progress import Progress
 from qcompiler.samples.restartable import Restartable
 from qcompiler.tuning.round_weights import RoundWeights
@@ -43,10 +44,9 @@ class Settings:
     """What the passes are told.
 
     ``assignment``: bits of tensors by name, see ``passes.allocate_bits``; channels are equalized for them. ``samples`` keeps the
-    first calibration samples, for whatever needs more than ranges. ``ranges``: those that a quantized model brings along; its
-    channels are not equalized, its slices read what they read in the model, its values keep the ranges, and its weights are
-    rounded to the nearest codes, which are those that it had. ``quality``: see ``tuning.round_weights``. ``fewest_bits``: what
-    weights may get at least that have no bits yet.
+    first calibration samples, for whatever needs more than ranges. ``quality``: see ``tuning.round_weights``. ``fewest_bits``:
+    what weights may get at least that have no bits yet. Of a model that came quantized, channels are not equalized, and weights
+    are rounded to the nearest codes, which are those that it had.
     """
 
     calibration: Any = None
@@ -56,7 +56,6 @@ class Settings:
     output_bits: int = 16
     samples: FirstSamples = field(default_factory=FirstSamples)
     progress: Progress | None = None
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     quality: str = "good"
     fewest_bits: int = 8
 
@@ -74,7 +73,7 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
     return (
         DropIdentities(),
         FoldConstants(),
-        *(() if settings.ranges else (ForwardSlices(),)),
+        ForwardSlices(),
         SimplifyMoves(),
         CanonicalizeMeans(),
         FuseFunctions(),
@@ -84,12 +83,13 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         FuseActivations(),
         DecomposeLayers(),
         SimplifyMoves(),
-        *(() if settings.ranges else (EqualizeChannels(samples, calibration, settings.pins, *bits),)),
-        Calibrate(calibration, settings.observer, samples, settings.progress, settings.ranges),
+        EqualizeChannels(samples, calibration, settings.pins, *bits),
+        TakeRanges(),
+        Calibrate(calibration, settings.observer, samples, settings.progress),
         CopyRanked(settings.output_bits),
         SeparateCodes(),
         AllocateBits(settings.pins, settings.assignment),
-        RoundWeights("fast" if settings.ranges else settings.quality, samples, calibration, settings.progress),
+        RoundWeights(settings.quality, samples, calibration, settings.progress),
         CorrectBias(samples, calibration),
         Quantize(settings.output_bits),
         NarrowRequantization(),
@@ -114,7 +114,7 @@ def _run(graph: Graph, settings: Settings, end: Stage | None, after: Callable[[s
     count = sum(step.gives is Stage.FLOAT for step in steps)
     result = run_passes(graph, steps[:count], after)
     if count:
-        inputs = some_inputs(graph, settings.calibration, settings.samples, settings.ranges)
+        inputs = some_inputs(graph, settings.calibration, settings.samples)
         check_float(graph, result, steps[:count], inputs)
     return run_passes(result, steps[count:], after)
 

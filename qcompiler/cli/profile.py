@@ -75,8 +75,8 @@ def find_candidates(
 
     chosen = load_target(target)
     settings = read_options({**options.keywords(), "tune": tune})
-    imported, graph, calibration = import_model(load_model(model), None, settings)
-    passing = Settings(calibration, settings.observer, progress=progress, ranges=imported.ranges)
+    _, graph, calibration = import_model(load_model(model), None, settings)
+    passing = Settings(calibration, settings.observer, progress=progress)
     found = candidates(to_calibrated(graph, passing), chosen, settings.output_bits)
     return graph.name, found.tiled(tiles_for(found.distinct, chosen, tune, cache, progress))
 

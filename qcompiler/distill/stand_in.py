@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from qcompiler.calibrate import Calibrate, shared_ranges
+from qcompiler.calibrate import Calibrate
 from qcompiler.ir.graph import Graph, Stage
+from qcompiler.ops.quantizer import is_quantized
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
 from qcompiler.progress import Progress
@@ -14,27 +14,20 @@ from qcompiler.progress import Progress
 if TYPE_CHECKING:
     from qcompiler.distill.distill import Distilled
 
-Ranges = Mapping[str, tuple[float, float]]
 
-
-def stand_in(graph: Graph, ranges: Ranges, progress: Progress | None = None) -> Distilled | None:
-    """What calibrates an imported graph; None where nothing is needed, or where nothing can be made.
-
-    ``ranges``: those that a quantized model brings along.
-    """
-    if graph.stage is not Stage.FLOAT or not any(node.op == "batch_norm" for node in graph.nodes) or _complete(graph, ranges):
+def stand_in(graph: Graph, progress: Progress | None = None) -> Distilled | None:
+    """What calibrates an imported graph; None where nothing is needed, or where nothing can be made."""
+    if graph.stage is not Stage.FLOAT or not any(node.op == "batch_norm" for node in graph.nodes) or _complete(graph):
         return None
     from qcompiler.distill.distill import distill
 
     return distill(graph, progress=progress)
 
 
-def _complete(graph: Graph, ranges: Ranges) -> bool:
-    """Whether ``ranges`` say those of all values that are left when the graph is calibrated."""
-    if not ranges:
+def _complete(graph: Graph) -> bool:
+    """Whether the quantizers of a quantized model say the ranges of all values that are left when the graph is calibrated."""
+    if not is_quantized(graph):
         return False
-    steps = passes(Settings(ranges=ranges))
+    steps = passes(Settings())
     end = next(index for index, step in enumerate(steps) if step.name == Calibrate.name)
-    graph = run_passes(graph, steps[:end])
-    known = shared_ranges(graph, ranges)
-    return all(name in known for name in graph.values)
+    return all(value.range is not None for value in run_passes(graph, steps[:end]).values.values())

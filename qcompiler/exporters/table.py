@@ -32,6 +32,7 @@ EMITTERS: Final[dict[str, Emitter]] = {
     "mul": elementwise.binary("Mul"),
     "pad": movement.pad,
     "prelu": elementwise.prelu,
+    "quantizer": elementwise.clip,
     "requantize": elementwise.requantize,
     "requantize_add": elementwise.requantize_add,
     "requantize_add_narrow": elementwise.requantize_add,

@@ -125,14 +125,12 @@ class Ending:
 class ImportedModel:
     """A float graph and what its user should know of the import.
 
-    ``notes`` are sentences for the report. ``final_activations`` names the outputs whose softmax was left out. ``ranges``: the
-    smallest and largest number that a value of the graph can have, by its name, where the model says it (a quantized model does).
+    ``notes`` are sentences for the report. ``final_activations`` names the outputs whose softmax was left out.
     """
 
     graph: Graph
     notes: tuple[str, ...] = ()
     final_activations: tuple[FinalActivation, ...] = ()
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def sanitize(name: str) -> str:
@@ -155,12 +153,12 @@ class GraphBuilder:
         self.name = name
         self.notes: list[str] = []
         self.batch: int | None = None  # the constant batch size that the model was written for, if it has one
-        self.ranges: dict[str, tuple[float, float]] = {}
         self.integer_inputs: set[str] = set()
         self.index_values: set[str] = set()
         self._inputs: list[Value] = []
         self._nodes: list[Node] = []
         self._producers: dict[str, Node] = {}
+        self._readers: dict[str, list[Node]] = {}
         self._constants: dict[str, Constant] = {}
         self._constant_of: WeakKeyDictionary[Known, Constant] = WeakKeyDictionary()
         self._same_name: dict[str, list[Constant]] = {}
@@ -198,6 +196,10 @@ class GraphBuilder:
     def producer(self, value: Value) -> Node | None:
         """The node that computes ``value``; None for an input."""
         return self._producers.get(value.name)
+
+    def readers(self, value: Value) -> list[Node]:
+        """The nodes so far that read ``value``."""
+        return self._readers.get(value.name, [])
 
     def value(self, name: str) -> Value:
         """The input or computed value of this name."""
@@ -246,6 +248,8 @@ class GraphBuilder:
         self._nodes.append(node)
         if not self._uncertain.isdisjoint(node.inputs):
             self._uncertain.add(value.name)
+        for read in node.inputs:
+            self._readers.setdefault(read, []).append(node)
         return value
 
     def reject(self, where: str, operator: str, why: str = "not supported") -> Unknown:
@@ -334,8 +338,7 @@ class GraphBuilder:
         constants = tuple(self._constants.values())
         graph = Graph(sanitize(self.name), Stage.FLOAT, tuple(self._inputs), constants, (), tuple(outputs))
         graph = graph.with_nodes(self._live(outputs))
-        ranges = {name: limits for name, limits in self.ranges.items() if name in graph.values}
-        return ImportedModel(graph, tuple(self.notes), tuple(endings), ranges)
+        return ImportedModel(graph, tuple(self.notes), tuple(endings))
 
     def _live(self, outputs: Sequence[str]) -> list[Node]:
         """The nodes that the outputs need, in order."""

@@ -1,12 +1,10 @@
-"""Quantized ONNX models as float graphs, with the ranges that their scales say.
+"""Quantized ONNX models as float graphs with quantizers.
 
-``QuantizeLinear`` and ``DequantizeLinear`` around activations disappear: the value between them gets the range of all codes,
-``((lowest - zero) * scale, (highest - zero) * scale)``, which calibration takes instead of observing. Codes of weights become
-floats. ``QLinearConv`` and the like become the float operators that they stand for. Whether codes are signed makes no
-difference: the range is the same.
-
-A quantizer whose lowest code is zero is a ReLU as well, and tools leave the ReLU in front of it out: it is put back where the
-operator before it can be negative.
+``QuantizeLinear`` and ``DequantizeLinear`` around an activation are one ``quantizer``, which limits to the numbers that have
+codes, ``(lowest - zero) * scale`` to ``(highest - zero) * scale``: a value of its own, so that each reader gets what its own
+quantizer gives. Codes of weights become floats. ``QLinearConv`` and the like become the float operators that they stand for,
+with a quantizer behind. Whether codes are signed makes no difference, and a quantizer whose lowest code is zero is a ReLU too,
+which tools leave out.
 """
 
 from __future__ import annotations
@@ -19,28 +17,12 @@ import numpy as np
 
 from qcompiler.importers import emit_elementwise, emit_movement, emit_reduction, onnx_convolution, operands
 from qcompiler.importers.builder import Known, Layer, Merged, UnsupportedError
+from qcompiler.importers.emit_quantizer import Quantization, quantizer
 from qcompiler.importers.onnx_call import Call, Handler, element_type
-from qcompiler.importers.operands import INFINITY
 from qcompiler.ir.graph import Array, Value
 
-_CAN_BE_NEGATIVE: Final = ("add", "batch_norm", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "mul", "sub")
 _WIDTHS: Final = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
 _NARROW: Final = {"uint4": (0, 15), "int4": (-8, 7), "uint2": (0, 3), "int2": (-2, 1)}
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """Scale, zero point, smallest and largest code of an activation."""
-
-    scale: float
-    zero: int
-    lowest: int
-    highest: int
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The smallest and the largest number that has a code."""
-        return (self.lowest - self.zero) * self.scale, (self.highest - self.zero) * self.scale
 
 
 @dataclass(frozen=True)
@@ -73,19 +55,8 @@ def _default_type(c: Call) -> str:
 
 
 def codes(layer: Layer, x: Value, by: Quantization) -> Quantized:
-    """``x`` quantized: its range is noted, once; a ReLU that the quantizer implies is put back."""
-    if by.zero == by.lowest and _can_be_negative(layer, x):
-        x = replace(layer, name=f"{x.name}.relu").emit("clip", [x], clamp=(0.0, INFINITY))
-    layer.builder.ranges.setdefault(x.name, by.range)
-    return Quantized(x, by)
-
-
-def _can_be_negative(layer: Layer, x: Value) -> bool:
-    """Whether ``x`` comes straight from an operator with negative results."""
-    producer, ranges = layer.builder.producer(x), layer.builder.ranges
-    if producer is None or producer.op not in _CAN_BE_NEGATIVE:
-        return False
-    return producer.op not in ("add", "mul") or any(ranges.get(name, (-1.0, 0.0))[0] < 0 for name in producer.inputs)
+    """``x`` quantized."""
+    return Quantized(quantizer(layer, x, by), by)
 
 
 def _floats(x: object, what: str = "its operand") -> Value:

@@ -15,6 +15,7 @@ from qcompiler.ops.operator import Operator
 from qcompiler.ops.other_convolutions import Convolution3d, ConvTranspose2d
 from qcompiler.ops.pooling import AveragePool2d, MaxPool2d
 from qcompiler.ops.prelu import Prelu
+from qcompiler.ops.quantizer import Quantizer
 from qcompiler.ops.reduction import Amax, Amin, Argmax, Mean, Sum, TopkIndices, TopkValues
 from qcompiler.ops.requantize import Requantize, RequantizeAdd, RequantizeAddNarrow, RequantizeNarrow, Rescale
 from qcompiler.ops.resize import ResizeLinear
@@ -47,6 +48,7 @@ OPERATORS: Final[dict[str, Operator]] = {
         Mul(),
         Pad(),
         Prelu(),
+        Quantizer(),
         Requantize(),
         RequantizeAdd(),
         RequantizeAddNarrow(),

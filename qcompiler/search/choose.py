@@ -27,6 +27,7 @@ from qcompiler.cost.table_cache import measured_table
 from qcompiler.cost.tile_cache import tiles_for
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED, Array, Graph
+from qcompiler.ops.quantizer import is_quantized
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.report import sqnr_db
 from qcompiler.search.budget import Budget, amount
@@ -194,7 +195,7 @@ def _problem(
 def _rounded(graph: Graph, settings: Settings, budget: Budget) -> Rounded | None:
     """Layers as they are rounded when they ship; None where they get their nearest codes."""
     fewer = sorted(bits for bits in set(budget.weight_bits) if bits < 8)
-    if settings.ranges or settings.quality == "fast" or not fewer:
+    if is_quantized(graph) or settings.quality == "fast" or not fewer:
         return None
     count = min(budget.samples, samples_within(graph, LIVE_BYTES))
     return rounded_layers(graph, settings.samples.first(count), fewer, settings.progress)

@@ -24,7 +24,7 @@ from qcompiler.sensitivity.scores import Scores, Sums, sum_and_squares
 
 EPSILON: Final = 1e-2  # of a result's root mean square
 TINY: Final = 1e-12
-ELEMENTWISE: Final = ("clip", "function", "prelu")
+ELEMENTWISE: Final = ("clip", "function", "prelu", "quantizer")
 PRODUCTS: Final = ("matmul", "mul")
 
 

@@ -67,7 +67,7 @@ class TrainableModel(torch.nn.Module):
 
     def imported(self) -> ImportedModel:
         """The allocated graph with what the import of the model had to say."""
-        return replace(self.imported_as, graph=self.to_graph(), ranges={})
+        return replace(self.imported_as, graph=self.to_graph())
 
     def parameter_groups(self, rate: float = 1.0) -> list[dict[str, Any]]:
         """Parameters with learning rates for an optimizer whose steps have the size of the rate, such as Adam.

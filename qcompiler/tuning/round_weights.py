@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from qcompiler.calibrate import FirstSamples
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
+from qcompiler.ops.quantizer import is_quantized
 from qcompiler.progress import Progress
 
 QUALITIES: Final = ("fast", "good", "best")
@@ -47,7 +48,8 @@ class RoundWeights:
         layers = [node for node in graph.nodes if node.op in WEIGHTED]
         constant = all(name in graph.constant for node in layers for name in node.inputs[1:])
         done = any(node.get("bias_corrected") for node in layers)
-        if self.quality == "fast" or not constant or done or all(graph.constant[n.inputs[1]].bits == 8 for n in layers):
+        nearest = self.quality == "fast" or is_quantized(graph)  # codes that a quantized model has already
+        if nearest or not constant or done or all(graph.constant[n.inputs[1]].bits == 8 for n in layers):
             return graph
         self.samples.fill(graph, self.data)
         if not self.samples.inputs:

@@ -17,6 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from qcompiler.importers.builder import ImportedModel
 from qcompiler.importers.load import load_model
 from qcompiler.interpret import run_float
+from qcompiler.ir.graph import Graph
 from qcompiler.ir.verify import verify
 from qcompiler.ops.table import OPERATORS
 from tests.importers.check import problem_of
@@ -83,13 +84,16 @@ def test_what_onnxruntime_writes(form: QuantFormat, activations: QuantType, per_
     imported = load_model(path)
     assert agreement(imported, path) > 22
     counts = {op: ops(imported.graph).count(op) for op in ("conv2d", "clip", "add", "linear", "concat")}
-    assert counts == {"conv2d": 2, "clip": 2, "add": 1, "linear": 1, "concat": 1}
-    ranges = imported.ranges
-    assert set(ranges) <= set(imported.graph.values)
-    assert imported.graph.inputs[0].name in ranges
-    assert all(low <= 0 <= high for low, high in ranges.values())
-    relus = [n.output.name for n in imported.graph.nodes if n.op == "clip"]
-    assert [ranges[name][0] for name in relus] == [0, 0]
+    assert counts == {"conv2d": 2, "clip": 0, "add": 1, "linear": 1, "concat": 1}
+    graph = imported.graph
+    assert [n.op for n in graph.consumers[graph.inputs[0].name]] == ["quantizer"]
+    relus = [n for n in graph.nodes if n.op == "quantizer" and n.inputs[0] in ("c1", "a")]
+    assert [n["clamp"][0] for n in relus] == [0, 0]
+
+
+def quantizers(graph: Graph) -> dict[str, tuple[float, float]]:
+    """The limits of each quantizer by the tensor that it reads."""
+    return {node.inputs[0]: node["clamp"] for node in graph.nodes if node.op == "quantizer"}
 
 
 def pair(x: str, output: str, scale: str = "s", zero: str = "z", **more: Any) -> list[onnx.NodeProto]:
@@ -103,8 +107,8 @@ def test_ranges() -> None:
     constants = {"s": np.float32(0.5), "z": np.uint8(3), "s8": np.float32(0.25), "z8": np.int8(-128)}
     nodes = [*pair("x", "a"), node("Sub", "a", "s", output="b"), *pair("b", "c", "s8", "z8"), node("Neg", "c")]
     imported = load_model(model_of(nodes, constants=constants))  # type: ignore[arg-type]
-    assert ops(imported.graph) == ["sub", "clip", "function"]
-    assert imported.ranges == {"x": (-1.5, 126.0), "b.relu": (0.0, 63.75)}
+    assert ops(imported.graph) == ["quantizer", "sub", "quantizer", "function"]
+    assert quantizers(imported.graph) == {"x": (-1.5, 126.0), "b": (0.0, 63.75)}
     assert imported.notes == ()
 
 
@@ -116,8 +120,8 @@ def test_16_bits_and_moves_between_the_two() -> None:
         node("DequantizeLinear", "r", "s", "z"),
     ]
     imported = load_model(model_of(nodes, constants=constants, opset=21))  # type: ignore[arg-type]
-    assert ops(imported.graph) == ["reshape"]
-    assert imported.ranges == {"x": (-1.5, 32766.0), "r": (-1.5, 32766.0)} or set(imported.ranges) == {"x", "y"}
+    assert ops(imported.graph) == ["quantizer", "reshape"]
+    assert quantizers(imported.graph) == {"x": (-1.5, 32766.0)}
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4])
@@ -148,8 +152,8 @@ def test_codes_of_the_microsoft_domain() -> None:
     model.graph.node.extend(nodes)
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     imported = load_model(model)
-    assert ops(imported.graph) == ["prelu", "concat"]
-    assert imported.ranges == {"x": (-64.0, 63.5), "l": (-32.0, 31.75), "k": (-64.0, 63.5)}
+    assert ops(imported.graph) == ["quantizer", "prelu", "quantizer", "concat", "quantizer"]
+    assert quantizers(imported.graph) == {"x": (-64.0, 63.5), "l": (-32.0, 31.75), "k": (-64.0, 63.5)}
 
 
 def test_output_of_codes() -> None:
