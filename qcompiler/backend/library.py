@@ -312,7 +312,9 @@ class Library:
             raise CompileError("RUN005", self._place(port), problem, f"give an array of shape {wanted}{hint}")
 
     def _numpy(self, port: Port, x: Any) -> Array:
-        """A float array or tensor as numpy, its kind and shape checked."""
+        """A float array or tensor as numpy, its kind and shape checked; whole numbers are taken where each has a code."""
+        if port.scale == 1.0 and _holds_integers(x):
+            x = (x.detach().cpu().numpy() if _is_tensor(x) else np.asarray(x)).astype(np.float64)
         if _is_tensor(x):
             import torch
 

@@ -111,7 +111,8 @@ def _where(c: Call) -> Value:
     return where(c.layer, c.operand(0), c.operand(1), c.operand(2))
 
 
-def _cast(c: Call) -> Value | Condition:
+def cast(c: Call) -> Value | Condition:
+    """Activations stay floats, indices whole, truth values become 0 and 1."""
     from onnx import TensorProto
 
     truth, kind = c.operand(0), c.get("to")
@@ -146,7 +147,6 @@ OPERATORS: Final[dict[str, Handler]] = {
     "Atan": _function("atan(x)"),
     "Atanh": _function("0.5 * log((1 + x) / (1 - x))"),
     "BatchNormalization": _batch_norm,
-    "Cast": _cast,
     "CastLike": _cast_like,
     "Ceil": _function("ceil(x)"),
     "Celu": _of_attributes(NAMED["celu"], alpha=1.0),

@@ -39,7 +39,7 @@ from qcompiler.importers.onnx_external import ExternalData, is_external
 from qcompiler.importers.onnx_folding import check_folded
 from qcompiler.importers.onnx_inference import float_shape, inferred_types
 from qcompiler.importers.onnx_operators import NORMALIZATIONS, OPERATORS, REASONS
-from qcompiler.importers.onnx_quantized import Quantized, fold_dequantize, on_codes
+from qcompiler.importers.onnx_quantized import WIDTHS, Quantized, fold_dequantize, input_codes, on_codes
 from qcompiler.importers.onnx_sizes import SIZE_OPERATORS, Sizes
 from qcompiler.ir.graph import Array, Value
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _NOT_CONSTANT = (Value, Unknown, Sizes, Ending, Merged, Repeated, Quantized, Condition)
 _READ_TRUTH = ("And", "Cast", "Not", "Or", "Where", "Xor")
+_FLOATS: Final = ("float", "float16", "bfloat16", "double")
 _READ_INDICES = ("Cast", "Gather", "Identity")
 _RANKINGS: Final = ("ArgMax", "ArgMin", "TopK")
 """Operators that read the order of elements, which a softmax does not change."""
@@ -149,17 +150,19 @@ class _OnnxGraph:
             return self.builder.reject("the model's outputs", f"output {name}", TRUTH_VALUES)
         return UNKNOWN if isinstance(result, Sizes) else result
 
-    def _input(self, info: ValueInfoProto) -> Value:
-        """An input with a symbolic batch in front; integers choose rows of tables."""
+    def _input(self, info: ValueInfoProto) -> Value | Quantized:
+        """An input with a symbolic batch in front; integers choose rows of tables, those of 8 bits are codes."""
         from onnx import TensorProto
 
         where = f"{self.builder.name}, input {info.name}"
         tensor = info.type.tensor_type
         integer = tensor.elem_type in (TensorProto.INT32, TensorProto.INT64)
-        if tensor.elem_type != TensorProto.FLOAT and not integer:
-            kind = element_type(tensor.elem_type) if info.type.HasField("tensor_type") else "no tensor"
+        kind = element_type(tensor.elem_type) if info.type.HasField("tensor_type") else "no tensor"
+        if kind not in (*_FLOATS, *WIDTHS) and not integer:
             problem = f"the input has elements of type {kind}, not float32"
             raise CompileError("IMPORT007", where, problem, "export the model with float32 inputs")
+        if kind != "float" and not integer:
+            self.builder.notes.append(f"the input {info.name} is {kind} in the model; here it takes the same numbers as floats")
         example = next(self.examples, None)
         if not tensor.HasField("shape") and example is None:
             remedy = "give example_inputs (calibration samples serve too): their sizes are taken, or set them in the model"
@@ -180,7 +183,8 @@ class _OnnxGraph:
             problem = f"the input is [{','.join(map(str, sizes))}]: only the batch may be dynamic"
             remedy = "give example_inputs (calibration samples serve too): their sizes are taken, or set them in the model"
             raise CompileError("IMPORT006", where, problem, remedy)
-        return self.builder.input(info.name, numbers, integer)
+        value = self.builder.input(info.name, numbers, integer)
+        return input_codes(Layer(self.builder, info.name, "input", info.name), value, kind) if kind in WIDTHS else value
 
     @staticmethod
     def _sized(sizes: list[int | str], example: Sequence[int] | None, where: str) -> list[int | str]:
@@ -290,7 +294,7 @@ class _OnnxGraph:
         """What the handler gives, one for each output."""
         operator = call.layer.operator
         handler = OPERATORS[operator]
-        quantized = operator.startswith(("QLinear", "com.microsoft.Q")) or operator.endswith("DequantizeLinear")
+        quantized = operator.startswith(("QLinear", "com.microsoft.Q")) or operator.endswith(("DequantizeLinear", "Cast"))
         if not quantized and any(isinstance(x, Quantized) for x in call.inputs):
             handler = on_codes(operator, handler)
         results = handler(call)

@@ -15,13 +15,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from qcompiler.importers import emit_elementwise, emit_movement, emit_reduction, onnx_convolution, operands
+from qcompiler.importers import (
+    emit_elementwise,
+    emit_movement,
+    emit_reduction,
+    onnx_convolution,
+    onnx_elementwise,
+    operands,
+)
 from qcompiler.importers.builder import Known, Layer, Merged, UnsupportedError
 from qcompiler.importers.emit_quantizer import Quantization, quantizer
 from qcompiler.importers.onnx_call import Call, Handler, element_type
 from qcompiler.ir.graph import Array, Value
 
-_WIDTHS: Final = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
+WIDTHS: Final = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
+"""Types of codes, and of inputs that are codes, with the smallest and the largest one."""
 _NARROW: Final = {"uint4": (0, 15), "int4": (-8, 7), "uint2": (0, 3), "int2": (-2, 1)}
 
 
@@ -34,7 +42,7 @@ class Quantized:
 
 
 def _code_limits(dtype: str) -> tuple[int, int]:
-    limits = _WIDTHS.get(dtype) or _NARROW.get(dtype)
+    limits = WIDTHS.get(dtype) or _NARROW.get(dtype)
     if limits is None:
         raise UnsupportedError(f"codes of type {dtype} are not supported")
     return limits
@@ -59,11 +67,44 @@ def codes(layer: Layer, x: Value, by: Quantization) -> Quantized:
     return Quantized(quantizer(layer, x, by), by)
 
 
-def _floats(x: object, what: str = "its operand") -> Value:
-    """The float value of codes."""
-    if isinstance(x, Quantized):
+def input_codes(layer: Layer, x: Value, dtype: str) -> Quantized:
+    """An input that is a tensor of codes: ``x`` holds the codes themselves, so that those of the library are as many."""
+    by = Quantization(1.0, 0, *_code_limits(dtype))
+    return codes(layer, x, by)
+
+
+def cast(c: Call) -> object:
+    """Codes become the numbers that they are."""
+    x, kind = c.operand(0), element_type(c.get("to"))
+    if not isinstance(x, Quantized):
+        return onnx_elementwise.cast(c)
+    if kind not in ("float", "float16", "bfloat16", "double", "int32", "int64"):
+        raise UnsupportedError(f"it converts codes to {kind}")
+    return _reals(c.layer, x, 1.0, 0)
+
+
+def _reals(layer: Layer, x: Quantized, scale: float, zero: int) -> Value:
+    """What the codes of ``x`` stand for where their reader says ``scale`` and ``zero``: commonly those of their quantizer."""
+    if (scale, zero) == (x.by.scale, x.by.zero):
         return x.value
-    raise UnsupportedError(f"{what} is not the result of a quantizer")
+    result = x.value
+    offset, factor = (zero - x.by.zero) * x.by.scale, scale / x.by.scale
+    if offset:
+        result = emit_elementwise.binary(layer, "sub", result, layer.known(np.array(offset, np.float32), "zero"), ".centered")
+    if factor != 1:
+        result = emit_elementwise.binary(layer, "mul", result, layer.known(np.array(factor, np.float32), "scale"), ".scaled")
+    return result
+
+
+def _floats(c: Call, index: int = 0) -> Value:
+    """The float value of codes at ``index``, which their scale and zero point follow."""
+    x = c.operand(index)
+    if not isinstance(x, Quantized):
+        raise UnsupportedError("its operand is not the result of a quantizer")
+    scale, zero = c.array(index + 1, "the scale"), c.array(index + 2, "the zero point")
+    if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
+        raise UnsupportedError("activations need one scale for the whole tensor")
+    return _reals(c.layer, x, float(scale.reshape(-1)[0]), 0 if zero is None else int(zero.reshape(-1)[0]))
 
 
 def _constant(c: Call, index: int, axis: int = 0) -> Known:
@@ -89,7 +130,7 @@ def _dequantized(x: Known, scale: Array | None, zero: Array | None, axis: int) -
 def _operand(c: Call, index: int) -> Value | Known:
     """Codes at ``index``, followed by scale and zero point: computed, or constant and then as floats."""
     x = c.operand(index)
-    return _constant(c, index) if isinstance(x, Known) else _floats(x)
+    return _constant(c, index) if isinstance(x, Known) else _floats(c, index)
 
 
 def _bias(x: Known | None, x_scale: float, weight_scale: Array) -> Known | None:
@@ -110,7 +151,7 @@ def _quantize(c: Call) -> Quantized:
 
 
 def _dequantize(c: Call) -> Value:
-    return _floats(c.operand(0))
+    return _floats(c)
 
 
 def _conv(c: Call) -> Quantized:
@@ -118,7 +159,7 @@ def _conv(c: Call) -> Quantized:
     scale = c.array(4, "the scale of the weight")
     assert scale is not None
     bias = _bias(operands.optional_known(c.operand(8), "the bias"), by.scale, scale)
-    y = onnx_convolution.OPERATORS["Conv"](_inner(c, [_floats(c.operand(0)), _constant(c, 3), bias]))
+    y = onnx_convolution.OPERATORS["Conv"](_inner(c, [_floats(c), _constant(c, 3), bias]))
     return codes(c.layer, operands.value(y), to)
 
 
@@ -128,7 +169,7 @@ def _matmul(c: Call) -> Quantized:
 
 
 def _matrix(c: Call, index: int) -> Value | Known:
-    return _constant(c, index, -1) if isinstance(c.operand(index), Known) else _floats(c.operand(index))
+    return _constant(c, index, -1) if isinstance(c.operand(index), Known) else _floats(c, index)
 
 
 def _gemm(c: Call) -> object:
@@ -138,7 +179,7 @@ def _gemm(c: Call) -> object:
     assert scale is not None
     alpha = c.get("alpha", 1.0)
     bias = _bias(operands.optional_known(c.operand(6), "C"), by.scale * alpha, scale)
-    y: Value | Merged = emit_reduction.biased_product(c.layer, _floats(c.operand(0)), weight, bias, alpha, 1.0)
+    y: Value | Merged = emit_reduction.biased_product(c.layer, _floats(c), weight, bias, alpha, 1.0)
     return y if c.operand(7) is None else codes(c.layer, operands.value(y), _quantization(c, 7, 8))
 
 
@@ -154,7 +195,7 @@ def _unary(emit: Callable[[Call, Value], Value]) -> Handler:
     """An operator of (x, scale, zero point, output scale, output zero point)."""
 
     def handler(c: Call) -> Quantized:
-        return codes(c.layer, emit(c, _floats(c.operand(0))), _quantization(c, 3, 4))
+        return codes(c.layer, emit(c, _floats(c)), _quantization(c, 3, 4))
 
     return handler
 
@@ -243,6 +284,7 @@ def _microsoft(entries: dict[str, Handler]) -> dict[str, Handler]:
 
 
 OPERATORS: Final[dict[str, Handler]] = {
+    "Cast": cast,
     "DequantizeLinear": _dequantize,
     "QLinearConv": _conv,
     "QLinearMatMul": _matmul,

@@ -107,8 +107,9 @@ def ending(layer: Layer, x: object, function: Literal["softmax", "log_softmax"],
 
 def as_floats(data: Array) -> Array:
     """Floating data as float32; anything else as it is."""
+    floating = data.dtype.kind == "f" or data.dtype.name == "bfloat16"  # to numpy, ml_dtypes' types are of no kind
     float32 = np.dtype(np.float32)
-    return owned_data(data, float32) if data.dtype.kind == "f" and data.dtype != float32 else data
+    return owned_data(data, float32) if floating and data.dtype != float32 else data
 
 
 def along(axes: Sequence[int], values: Sequence[int], rank: int, default: int = 0) -> list[int]:

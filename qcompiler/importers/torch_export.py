@@ -30,6 +30,7 @@ from qcompiler.importers.kinds import check_numbers
 from qcompiler.importers.rejections import FIXED_BATCH
 from qcompiler.importers.torch_graph import TorchGraph
 from qcompiler.importers.torch_operators import MAKES_FRESH
+from qcompiler.importers.torch_quantized import settled_observers
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ def import_module(model: torch.nn.Module, example_inputs: object) -> ImportedMod
     name = type(model).__name__
     check_numbers(name, {**dict(model.named_parameters()), **dict(model.named_buffers())})
     examples = _tensors(model, example_inputs)
-    with _evaluation(model):
+    with _evaluation(model), settled_observers(model):
         try:
             return import_program(_export(model, examples, dynamic=True), name)
         except CompileError as problem:
@@ -79,7 +80,7 @@ def _program_name(program: ExportedProgram) -> str:
 
 
 def _tensors(model: torch.nn.Module, example_inputs: object) -> tuple[torch.Tensor, ...]:
-    """The examples as tensors on the model's device; IMPORT003 unless they are tensors of one batch size."""
+    """The examples as tensors on the model's device, floats of its type; IMPORT003 unless they are tensors of one batch size."""
     import torch
 
     name = type(model).__name__
@@ -90,13 +91,15 @@ def _tensors(model: torch.nn.Module, example_inputs: object) -> tuple[torch.Tens
     if example_inputs is None:
         raise error("a torch module needs example inputs: its input shapes are not part of it")
     given = example_inputs if isinstance(example_inputs, Sequence) else (example_inputs,)
-    parameter = next(model.parameters(), None)
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     tensors: list[torch.Tensor] = []
     for index, x in enumerate(given):
         if not isinstance(x, torch.Tensor | np.ndarray):
             raise error(f"example input {index} is a {type(x).__name__}, not a tensor")
         tensor = torch.as_tensor(x).detach().to(device)
+        if parameter is not None and tensor.is_floating_point():
+            tensor = tensor.to(parameter.dtype)
         if not tensor.ndim or not tensor.numel():
             raise error(f"example input {index} has the shape {list(tensor.shape)}: a batch in front and elements are needed")
         tensors.append(tensor)

@@ -99,8 +99,10 @@ class TorchGraph:
             kind = type(tensor).__name__
             raise CompileError("IMPORT007", where, f"the input is a {kind}, not a tensor", "make it a constant of the model")
         integer = tensor.dtype in (torch.int32, torch.int64)
-        if tensor.dtype != torch.float32 and not integer:
-            dtype = str(tensor.dtype).removeprefix("torch.")
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if tensor.dtype in (torch.float16, torch.bfloat16, torch.float64):
+            self.builder.notes.append(f"the input {node.name} is {dtype} in the model; here it takes the same numbers as float32")
+        elif tensor.dtype != torch.float32 and not integer:
             remedy = "call model.float() and export with float32 inputs"
             raise CompileError("IMPORT007", where, f"the input has elements of type {dtype}, not float32", remedy)
         if not tensor.ndim:

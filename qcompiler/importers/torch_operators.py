@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from qcompiler.importers import torch_assignment, torch_convolution, torch_elementwise, torch_movement, torch_reduction
+from qcompiler.importers import (
+    torch_assignment,
+    torch_convolution,
+    torch_elementwise,
+    torch_movement,
+    torch_quantized,
+    torch_reduction,
+)
 from qcompiler.importers.torch_call import Handler
 
 OPERATORS: Final[dict[str, Handler]] = {
@@ -12,6 +19,7 @@ OPERATORS: Final[dict[str, Handler]] = {
     **torch_convolution.OPERATORS,
     **torch_elementwise.OPERATORS,
     **torch_movement.OPERATORS,
+    **torch_quantized.OPERATORS,
     **torch_reduction.OPERATORS,
 }
 
