@@ -18,6 +18,7 @@ from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import RANKS, Graph, Node
 from qcompiler.ops.functions import evaluate
 from qcompiler.passes.activation_classes import activation_classes, leaving_values, shared_operands
+from qcompiler.passes.quantizers import limits_its_source
 
 if TYPE_CHECKING:
     import torch
@@ -101,18 +102,16 @@ def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[st
     low, high = _range(graph, group)
     bits = graph.values[group[0]].bits or 8
     requantized = bool(others) and all(node.op == "quantizer" for node in others)  # from codes fine enough for all of them
-    if leaves and computed and (not others or (requantized and output_bits == 16)) and output_bits > 8:
+    given = [node for node in sources if node.op == "quantizer"]
+    limited = all(limits_its_source(graph, node) for node in given)  # wide codes would need a clamp of their own
+    if leaves and computed and limited and (not others or (requantized and output_bits == 16)) and output_bits > 8:
         interpolated = any(node.op == "resize_linear" for node in sources)  # weighted sums of 32-bit codes do not fit
         return wide_codes(low, high, 16 if interpolated else output_bits, _headroom(graph, group, low, high))
     if not leaves and bits == 8 and (requantized or (computed and others and all(node.op == "prelu" for node in others))):
         return wide_codes(low, high, 16, headroom=1.0)
     codes = affine_codes(low, high, bits)
-    chosen_by_model = any(node.op == "quantizer" for node in sources)
-    if (
-        not (leaves or chosen_by_model)
-        and others
-        and all(node.op == "function" and node.output.name in chosen for node in others)
-    ):
+    varying = bool(others) and all(node.op == "function" and node.output.name in chosen for node in others)
+    if varying and not leaves and not given:
         spans = [varying_range(node, low, high, chosen[node.output.name]) for node in others]
         narrow = affine_codes(min(a for a, _ in spans), max(b for _, b in spans), bits)
         # One step more, so that the last codes lie where the function is constant whatever the zero point's rounding.

@@ -71,6 +71,12 @@ def _chain(graph: Graph, name: str, quantizer: Node) -> list[str] | None:
     return None if node.op in MOVES else [name]
 
 
+def limits_its_source(graph: Graph, quantizer: Node) -> bool:
+    """Whether the limits of ``quantizer`` are fused into what computes its operand."""
+    source = graph.producer.get(quantizer.inputs[0])
+    return source is not None and (source.op == "function" or source.get("clamp") is not None)
+
+
 def code_span(quantizer: Node, bits: int) -> Range:
     """What codes of ``bits`` bits span that hold those of ``quantizer``: the same steps, where there are enough of them."""
     low, high = quantizer["clamp"]

@@ -63,6 +63,7 @@ FLOAT: list[tuple[str, list[tuple[int, ...]], list[Constant], dict[str, Attribut
     ("minimum", [IMAGE], [fixed("c", 1)], {}),
     ("mul", [IMAGE, (4, 1, 1)], [], {}),
     ("pad", [IMAGE], [], {"before": (0, 1, 0, 2), "after": (0, 0, 1, 3), "value": 0.75}),
+    ("quantizer", [IMAGE], [], {"clamp": (-0.5, 0.25), "step": 0.01}),
     ("prelu", [IMAGE], [fixed("s", 4)], {}),
     ("reshape", [IMAGE], [], {"shape": ("N", 168)}),
     ("resize_linear", [IMAGE], [], RESIZE),
