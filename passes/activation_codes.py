@@ -16,7 +16,7 @@ import numpy as np
 
 from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import RANKS, Graph, Node
-from qcompiler.ops.functions import evaluate
+from qcompiler.ops.functions import evaluate, limited_expression
 from qcompiler.passes.activation_classes import activation_classes, leaving_values, shared_operands
 from qcompiler.passes.quantizers import limits_its_source
 
@@ -147,7 +147,7 @@ def varying_range(node: Node, low: float, high: float, output: Codes) -> tuple[f
     import torch
 
     x = np.linspace(low, high, GRID)
-    y = np.nan_to_num(evaluate(node["expression"], torch.from_numpy(x)).numpy(), posinf=np.inf, neginf=-np.inf)
+    y = np.nan_to_num(evaluate(limited_expression(node), torch.from_numpy(x)).numpy(), posinf=np.inf, neginf=-np.inf)
     codes = np.clip(np.floor(y / output.scale + 0.5) + output.zero, output.dtype.minimum, output.dtype.maximum)
     rising = np.flatnonzero(codes != codes[0])
     falling = np.flatnonzero(codes != codes[-1])

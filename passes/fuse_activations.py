@@ -14,9 +14,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from qcompiler.ir.graph import Graph, Node, Stage
-from qcompiler.passes.fuse_functions import clipped
 
-_CLAMPED = ("add", "average_pool2d", "clip", "conv2d", "conv3d", "conv_transpose2d", "linear", "mul", "sub", "sum")
+_CLAMPED = (
+    "add",
+    "average_pool2d",
+    "clip",
+    "conv2d",
+    "conv3d",
+    "conv_transpose2d",
+    "function",
+    "linear",
+    "mul",
+    "sub",
+    "sum",
+)
 
 
 @dataclass(frozen=True)
@@ -31,16 +42,13 @@ class FuseActivations:
         nodes: dict[str, Node] = {}
         for node in graph.nodes:
             source = nodes.get(node.inputs[0]) if node.op in ("clip", "quantizer") else None
-            if source is None or source.op not in (*_CLAMPED, "function") or graph.uses(node.inputs[0]) != 1:
+            if source is None or source.op not in _CLAMPED or graph.uses(node.inputs[0]) != 1:
                 nodes[node.output.name] = node
                 continue
             low, high = node["clamp"]
             inner_low, inner_high = source.get("clamp", (float("-inf"), float("inf")))
             clamp = (min(max(inner_low, low), high), max(min(inner_high, high), low))
-            if source.op == "function":
-                fused = source.with_attributes(expression=clipped(source["expression"], low, high))
-            else:
-                fused = source.with_attributes(clamp=clamp)
+            fused = source.with_attributes(clamp=clamp)
             if node.op == "quantizer":
                 nodes[source.output.name] = fused
                 nodes[node.output.name] = node

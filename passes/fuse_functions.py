@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 
 from qcompiler.ir.graph import Graph, Node, Stage
+from qcompiler.ops.functions import clipped, limited_expression
 
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*"}
 LONGEST = 2000  # characters: repeated operands double an expression's length at each step
@@ -106,7 +107,7 @@ def _expression(node: Node, operands: list[str | float]) -> str:
     """The node's own expression of its operands, which are expressions of x or numbers."""
     if node.op == "function":
         assert isinstance(operands[0], str)
-        return substitute(node["expression"], operands[0])
+        return substitute(limited_expression(node), operands[0])
     if node.op in _SYMBOLS:
         texts = [repr(o) if isinstance(o, float) else o for o in operands]
         first, second = (text if text.isidentifier() or text.replace(".", "").isdigit() else f"({text})" for text in texts)
@@ -133,15 +134,6 @@ def substitute(outer: str, inner: str) -> str:
             return replacement if name.id == "x" else name
 
     return ast.unparse(_Replace().visit(ast.parse(outer, mode="eval")))
-
-
-def clipped(expression: str, low: float, high: float) -> str:
-    """``expression`` with limits."""
-    if low == 0 and math.isinf(high):
-        return f"relu({expression})"
-    if math.isinf(high):
-        return f"max({expression}, {low!r})" if not math.isinf(low) else expression
-    return f"clip({expression}, {low!r}, {high!r})" if not math.isinf(low) else f"min({expression}, {high!r})"
 
 
 def _number(graph: Graph, name: str) -> float | None:

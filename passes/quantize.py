@@ -45,7 +45,7 @@ from qcompiler.ir.graph import (
     rename_inputs,
 )
 from qcompiler.ir.names import Constants
-from qcompiler.ops.functions import function_table
+from qcompiler.ops.functions import function_table, limited_expression
 from qcompiler.ops.pooling import counted_taps
 from qcompiler.passes.accumulators import fused_accumulators
 from qcompiler.passes.activation_codes import Codes, choose_codes, represented, wide_codes
@@ -176,9 +176,6 @@ class _Quantizer:
         if codes != self.codes[node.inputs[0]]:
             return False
         low, high = codes.limits(None if source is None else source.get("clamp"))
-        if source is not None and source.op == "function":
-            table = self.constants[f"{source.output.name}.table"].data
-            low, high = int(table.min()), int(table.max())
         least, most = codes.limits(node["clamp"])
         return least <= low and high <= most
 
@@ -299,9 +296,10 @@ class _Quantizer:
 
     def _lookup(self, node: Node) -> None:
         x, y = self.codes[self._operand(node, 0, constant=False)], self.codes[node.output.name]
-        table = function_table(node["expression"], x.dtype, x.scale, x.zero, y.dtype, y.scale, y.zero)
+        expression = limited_expression(node)
+        table = function_table(expression, x.dtype, x.scale, x.zero, y.dtype, y.scale, y.zero)
         inputs = (node.inputs[0], self._constant(f"{node.output.name}.table", table, y.dtype))
-        attributes = (("expression", node["expression"]),)
+        attributes = (("expression", expression),)
         self.nodes.append(Node("lookup", inputs, (self._coded(node.output),), attributes, node.origin))
 
     def _concat(self, node: Node) -> None:

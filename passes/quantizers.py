@@ -74,7 +74,7 @@ def _chain(graph: Graph, name: str, quantizer: Node) -> list[str] | None:
 def limits_its_source(graph: Graph, quantizer: Node) -> bool:
     """Whether the limits of ``quantizer`` are fused into what computes its operand."""
     source = graph.producer.get(quantizer.inputs[0])
-    return source is not None and (source.op == "function" or source.get("clamp") is not None)
+    return source is not None and source.get("clamp") is not None
 
 
 def code_span(quantizer: Node, bits: int) -> Range:
@@ -102,6 +102,9 @@ def given_ranges(graph: Graph, bits: int) -> dict[str, Range]:
         for name in reversed(list(graph.values)):
             if name not in graph.outputs:
                 _add(found, name, _wanted_range(graph, name, found, bits))
+        for node in graph.nodes:
+            if _maps_each_number(graph, node):
+                _add(found, node.output.name, _bounds(graph, node, found))
     for name in fused_accumulators(graph):
         _add(found, name, _bounds(graph, graph.producer[name], found))
     return found
@@ -120,17 +123,21 @@ def _hull(spans: Iterable[Range | None]) -> Range | None:
 
 
 def _result_range(graph: Graph, node: Node, found: Mapping[str, Range]) -> Range | None:
-    """What the result of an operator spans that gives numbers of its operands, or maps each to one other."""
+    """What the result of an operator spans that gives numbers of its operands."""
     if node.op in RANKS:
         return 0.0, 0.0  # indices are no codes
-    if node.op in WEIGHTED and graph.constant[node.inputs[1]].data[0].size == 1:
-        return _bounds(graph, node, found)
     if node.op == "concat" or node.op in (*MOVES, "clip"):
         read = node.inputs if node.op == "concat" else node.inputs[:1]
         fill = node.get("value", 0.0)
         filled = (min(fill, 0.0), max(fill, 0.0)) if np.isfinite(fill) else (0.0, 0.0)
         return _hull([*(_span(graph, name, found) for name in read), filled])
     return None
+
+
+def _maps_each_number(graph: Graph, node: Node) -> bool:
+    """Whether a layer is a scale and an offset."""
+    weight = graph.constant.get(node.inputs[1]) if node.op in WEIGHTED else None
+    return weight is not None and weight.data[0].size == 1
 
 
 def _span(graph: Graph, name: str, found: Mapping[str, Range]) -> Range | None:

@@ -14,7 +14,7 @@ import numpy as np
 from qcompiler.exporters.call import Call
 from qcompiler.ir.dtypes import IntegerType
 from qcompiler.ir.graph import Array, Node
-from qcompiler.ops.functions import evaluate
+from qcompiler.ops.functions import evaluate, limited_expression
 
 CALLS: Final = {
     "abs": "Abs",
@@ -54,7 +54,7 @@ def unknown_names(node: Node) -> list[str]:
 
 def function(call: Call) -> str:
     """The expression."""
-    return call.bounded(_expression(call, call.node["expression"]))
+    return call.bounded(_expression(call, limited_expression(call.node)))
 
 
 def lookup(call: Call) -> str:

@@ -162,7 +162,7 @@ class _OnnxGraph:
             problem = f"the input has elements of type {kind}, not float32"
             raise CompileError("IMPORT007", where, problem, "export the model with float32 inputs")
         if kind != "float" and not integer:
-            self.builder.notes.append(f"the input {info.name} is {kind} in the model; here it takes the same numbers as floats")
+            self.builder.notes.append(f"the input {info.name} is {kind} in the model; here it takes the same numbers as float32")
         example = next(self.examples, None)
         if not tensor.HasField("shape") and example is None:
             remedy = "give example_inputs (calibration samples serve too): their sizes are taken, or set them in the model"

@@ -1,8 +1,8 @@
 """Quantized torch models as float graphs with quantizers: fake quantization, and modules prepared by ``torch.ao.quantization``.
 
 A prepared module holds an observer or a fake-quantizing module behind every tensor that is to be quantized. They branch on what
-they see, which cannot be exported, so that :func:`settled_observers` lets plain quantization with their present scales stand in for
-them. Those of weights are then computed as all constants are.
+they see, which cannot be exported, so that :func:`settled_observers` lets plain quantization with their present scales stand in
+for them. Those of weights are then computed as all constants are.
 """
 
 from __future__ import annotations

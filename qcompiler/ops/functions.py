@@ -8,6 +8,7 @@ that they are the same on every machine.
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -210,8 +211,23 @@ def function_table(
     return np.array(entries, dtype=np.int64)
 
 
+def clipped(expression: str, low: float, high: float) -> str:
+    """``expression`` with limits."""
+    if low == 0 and math.isinf(high):
+        return f"relu({expression})"
+    if math.isinf(high):
+        return f"max({expression}, {low!r})" if not math.isinf(low) else expression
+    return f"clip({expression}, {low!r}, {high!r})" if not math.isinf(low) else f"min({expression}, {high!r})"
+
+
+def limited_expression(node: Node) -> str:
+    """What a function node computes, its clamp included."""
+    limits, expression = node.get("clamp"), str(node["expression"])
+    return expression if limits is None else clipped(expression, *limits)
+
+
 class Function(Operator):
-    """``function(x, expression=)``."""
+    """``function(x, expression=, clamp=)``."""
 
     name = "function"
     stages = FLOAT_STAGES
@@ -224,7 +240,7 @@ class Function(Operator):
 
     @override
     def run_float(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        return evaluate(node["expression"], inputs[0])
+        return evaluate(limited_expression(node), inputs[0])
 
 
 class Lookup(Operator):

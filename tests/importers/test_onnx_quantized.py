@@ -20,6 +20,7 @@ from qcompiler.interpret import run_float
 from qcompiler.ir.graph import Graph
 from qcompiler.ir.verify import verify
 from qcompiler.ops.table import OPERATORS
+from qcompiler.pipeline import Settings, to_integer
 from tests.importers.check import problem_of
 from tests.importers.onnx_models import ints, model_of, node, normal, ops
 
@@ -195,3 +196,45 @@ def test_weights_that_are_quantized_in_the_model() -> None:
     expected = np.clip(np.round(constants["w"] / 0.125), -128, 127) * 0.125
     assert np.allclose(graph.constants[0].data, expected.T)
     assert numpy_helper.from_array(graph.constants[0].data).dims == [4, 11]
+
+
+def test_pairs_of_each_reader_are_one_quantizer(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    quantize_static(network(), path, Images(), quant_format=QuantFormat.QDQ, extra_options={"DedicatedQDQPair": True})
+    graph = load_model(path).graph
+    assert [ops(graph).count(op) for op in ("conv2d", "quantizer")] == [2, 9]
+    to_integer(graph, Settings())  # needs no calibration data
+
+
+@pytest.mark.parametrize(("kind", "lowest"), [(TensorProto.UINT8, 0), (TensorProto.INT8, -128)])
+@pytest.mark.parametrize("reader", ["DequantizeLinear", "QLinearConv", "Cast", "Reshape"])
+def test_inputs_of_codes(kind: int, lowest: int, reader: str) -> None:
+    zero = np.array(lowest + 100, helper.tensor_dtype_to_np_dtype(kind))
+    weight = np.arange(24, dtype=np.int8).reshape(2, 3, 2, 2)
+    constants = {"s": np.float32(0.5), "z": zero, "w": weight, "wz": np.int8(0), "shape": ints(0, -1)}
+    nodes = {
+        "DequantizeLinear": [node("DequantizeLinear", "x", "s", "z")],
+        "QLinearConv": [node("QLinearConv", "x", "s", "z", "w", "s", "wz", "s", "z", output="q"), node("DequantizeLinear", "q", "s", "z")],
+        "Cast": [node("Cast", output="f", to=TensorProto.FLOAT), node("Mul", "f", "s")],
+        "Reshape": [node("Reshape", "x", "shape", output="r"), node("DequantizeLinear", "r", "s", "z")],
+    }[reader]  # fmt: skip
+    imported = load_model(model_of(nodes, ("batch", 3, 8, 8), constants, type=kind))  # type: ignore[arg-type]
+    assert quantizers(imported.graph)["x"] == (lowest, lowest + 255)
+    assert imported.notes[0].endswith("in the model; here it takes the same numbers as float32")
+    codes = lowest + np.random.default_rng(2).integers(0, 256, (2, 3, 8, 8))
+    session = onnxruntime.InferenceSession(model_of(nodes, ("batch", 3, 8, 8), constants, type=kind).SerializeToString())
+    (theirs,) = session.run(None, {"x": codes.astype(zero.dtype)})
+    (ours,) = run_float(imported.graph, [torch.from_numpy(codes.astype(np.float32))])
+    assert np.allclose(ours.numpy(), theirs, atol=0.26)  # QLinearConv rounds
+    integer = to_integer(imported.graph, Settings(calibration=codes.astype(np.float32)))
+    assert (integer.inputs[0].scale, integer.inputs[0].zero) == (1.0, -lowest)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE])
+def test_other_floats(kind: int) -> None:
+    weight = helper.make_tensor("w", kind, [11, 2], [0.5, -1.5] * 11)
+    model = model_of([node("MatMul", "x", "w", output="m"), node("Cast", "m", to=TensorProto.FLOAT)], type=kind)
+    model.graph.initializer.append(weight)
+    imported = load_model(model)
+    assert imported.graph.constants[0].data.tolist() == [[0.5] * 11, [-1.5] * 11]
+    assert len(imported.notes) == 1

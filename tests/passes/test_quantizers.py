@@ -16,7 +16,7 @@ from qcompiler.interpret import run_integer
 from qcompiler.ir.graph import Array, Graph
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.report import quantize_input, sqnr_db
-from tests.importers.onnx_models import model_of, node, normal
+from tests.importers.onnx_models import model_of, node, normal, ops
 
 IMAGES = np.random.default_rng(5).normal(size=(6, 4, 6, 6)).astype(np.float32)
 
@@ -78,10 +78,6 @@ def check(model: onnx.ModelProto, data: Array | None, floor: float = 30.0, bits:
     found = [sqnr_db(theirs, ours) for theirs, ours in zip(expected(model), outputs_of(graph), strict=True)]
     assert min(found) > floor, found
     return graph
-
-
-def ops(graph: Graph) -> list[str]:
-    return [n.op for n in graph.nodes]
 
 
 @pytest.mark.parametrize(("scale", "skip"), [(0.05, 0.05), (0.002, 0.05), (0.05, 0.002), (0.05, None), (None, 0.01)])
