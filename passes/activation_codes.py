@@ -18,7 +18,7 @@ from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import RANKS, Graph, Node
 from qcompiler.ops.functions import evaluate, limited_expression
 from qcompiler.passes.activation_classes import activation_classes, leaving_values, shared_operands
-from qcompiler.passes.quantizers import limits_its_source
+from qcompiler.passes.quantizers import has_few_steps, limits_its_source
 
 if TYPE_CHECKING:
     import torch
@@ -101,10 +101,10 @@ def _codes(graph: Graph, group: Sequence[str], output_bits: int, chosen: dict[st
         return Codes(I32, 1.0, 0)
     low, high = _range(graph, group)
     bits = graph.values[group[0]].bits or 8
-    requantized = bool(others) and all(node.op == "quantizer" for node in others)  # from codes fine enough for all of them
     given = [node for node in sources if node.op == "quantizer"]
-    limited = all(limits_its_source(graph, node) for node in given)  # wide codes would need a clamp of their own
-    if leaves and computed and limited and (not others or (requantized and output_bits == 16)) and output_bits > 8:
+    requantized = bool(others) and not given and all(node.op == "quantizer" for node in others)  # fine enough for each of them
+    widens = all(limits_its_source(graph, node) and not has_few_steps(node) for node in given)
+    if leaves and computed and widens and (not others or (requantized and output_bits == 16)) and output_bits > 8:
         interpolated = any(node.op == "resize_linear" for node in sources)  # weighted sums of 32-bit codes do not fit
         return wide_codes(low, high, 16 if interpolated else output_bits, _headroom(graph, group, low, high))
     if not leaves and bits == 8 and (requantized or (computed and others and all(node.op == "prelu" for node in others))):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from qcompiler.ir.graph import Graph, Node, Stage
 from qcompiler.ops.functions import clipped, limited_expression
+from qcompiler.passes.quantizers import has_few_steps
 
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*"}
 LONGEST = 2000  # characters: repeated operands double an expression's length at each step
@@ -86,6 +87,8 @@ def _parts(graph: Graph, node: Node, parts: dict[str, list[_Part]]) -> list[_Par
         return []
     found: list[_Part] = []
     choices = {name: parts.get(name, [_Part(name, "x")]) for name in computed}
+    if node.op == "quantizer" and has_few_steps(node):
+        return []
     if node.op == "quantizer":  # one of a function is a clip of it, any other chooses the codes of what a function reads
         choices = {name: [part for part in found if part.curved] for name, found in choices.items()}
     for root in dict.fromkeys(part.root for part in choices[computed[0]]):
