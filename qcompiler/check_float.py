@@ -9,7 +9,7 @@ times above the noise. What is NaN or infinite before says nothing; where an ind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -45,13 +45,13 @@ def some_inputs(graph: Graph, data: Any, kept: FirstSamples, seed: int = 0) -> l
     if first.inputs:
         return first.first(SAMPLES)
     random, rows, inputs = np.random.default_rng(seed), _table_rows(graph), []
-    ranges = {node.inputs[0]: node["clamp"] for node in graph.nodes if node.op == "quantizer"}
+    ranges: dict[str, tuple[float, float]] = {n.inputs[0]: n["clamp"] for n in graph.nodes if n.op == "quantizer"}
     for value in graph.inputs:
         shape = value.type.with_batch(SAMPLES)
         if value.name in rows:
             x = random.integers(0, rows[value.name], shape).astype(np.float64)
         elif value.name in ranges:
-            x = random.uniform(*ranges[value.name], shape)
+            x = random.uniform(*ranges[value.name], size=shape)
         else:
             x = random.standard_normal(shape)
         inputs.append(x.astype(np.float32))

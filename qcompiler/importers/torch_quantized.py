@@ -83,12 +83,16 @@ def _stand_in(module: Any) -> torch.nn.Module:
     if isinstance(seen, torch.Tensor) and (not seen.numel() or not torch.isfinite(seen).all()):
         return torch.nn.Identity()
     learned = isinstance(getattr(module, "scale", None), torch.Tensor)
-    scale, zero = (module.scale, module.zero_point) if learned else module.calculate_qparams()
+    given: Any = module
+    scale, zero = (given.scale, given.zero_point) if learned else given.calculate_qparams()
     low, high = int(observer.quant_min), int(observer.quant_max)
     axis = int(getattr(observer, "ch_axis", -1))
 
     class FakeQuantize(torch.nn.Module):
         """A module, as its place is one."""
+
+        scale: torch.Tensor
+        zero_point: torch.Tensor
 
         def __init__(self) -> None:
             super().__init__()

@@ -46,7 +46,7 @@ def test_every_float_pass_changes_a_golden_graph_and_not_its_outputs() -> None:
     idle = {step.name for step in passes(Settings()) if step.gives is Stage.FLOAT}
     for path in FLOAT:
         graph = parse_graph(path.read_text().partition(SEPARATOR)[0])
-        check_float_stage(graph, some_inputs(graph, None, FirstSamples(), {}))
+        check_float_stage(graph, some_inputs(graph, None, FirstSamples()))
         name = path.stem.split(".")[0]
         if PASSES[name](graph) != graph:
             idle.discard(name)
@@ -64,7 +64,7 @@ def test_every_call_of_a_shared_module_is_right() -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_names_that_are_taken_stay_what_they_are(name: str) -> None:
     graph = parse_graph(TEXTS[name])
-    data = some_inputs(graph, None, FirstSamples(), {})
+    data = some_inputs(graph, None, FirstSamples())
     check_float_stage(graph, data)
     assert min(output_errors(graph, data[0])) > LEAST_DB
 
