@@ -66,7 +66,7 @@ def _resize(instruction_set: str, size: str, channels: int, images: int, dtype: 
 
 def _resize_runs(spec: ResizeSpec, kernel: Kernel) -> Iterator[Run]:
     zero = zero_of(spec.dtype, 100)
-    shift = 10 if spec.narrow else 35
+    shift = 10 if spec.narrow else 34
     multiplier = (1 << shift) // (spec.denominators[0] * spec.denominators[1])
     within = {"int32": (-(1 << 24), 1 << 24)}
     for name, x in fills((spec.images, spec.channels, spec.height, spec.width), spec.dtype, within.get(spec.dtype)):
