@@ -1,8 +1,8 @@
 """Analysis: what the quantizers of a quantized model say about the codes of the values around them.
 
 A quantizer is free where its operand needs no other codes than the quantizer's: where nothing else reads it. So it is for what
-only moves elements on the way there, for the parts of a concatenation that nothing else reads, and for finer quantizers before
-it. Such values are *settled* by the quantizer. Everything else keeps codes of its own, and the quantizer rescales them.
+only moves elements on the way there, and for the parts of a concatenation that nothing else reads, even if each has a finer
+quantizer. Such values are *settled* by the quantizer. Everything else keeps codes of its own, and the quantizer rescales them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def settled_parts(graph: Graph, concat: Node) -> list[str] | None:
         owner = readers[0] if readers and readers[0].op in (*_COMMUTING, "concat", "quantizer") else None
     if owner is None or concat.output.name not in (_chain(graph, owner.inputs[0], owner) or ()):
         return None
-    return [name for name in dict.fromkeys(concat.inputs) if name in graph.values and _chain(graph, name, owner) is not None]
+    return [
+        name for name in dict.fromkeys(concat.inputs) if name in graph.values and _chain(graph, name, owner, True) is not None
+    ]
 
 
 def has_few_steps(quantizer: Node) -> bool:
@@ -53,20 +55,24 @@ def has_few_steps(quantizer: Node) -> bool:
     return code_span(quantizer, 8) != (low, high)
 
 
-def _chain(graph: Graph, name: str, quantizer: Node) -> list[str] | None:
-    """``name`` and what moves make it of, as far as the codes of ``quantizer`` are enough for all of it; else None."""
+def _chain(graph: Graph, name: str, quantizer: Node, joined: bool = False) -> list[str] | None:
+    """``name`` and what moves make it of, as far as the codes of ``quantizer`` are enough for all of it; else None.
+
+    ``joined``: it is part of a concatenation.
+    """
     node = graph.producer.get(name)
     if graph.uses(name) != 1:
         return None
     if node is None:
         return [name]
     if node.op == "quantizer":
-        return [name] if node["step"] <= quantizer["step"] else None
+        finer = node["step"] <= quantizer["step"] and not has_few_steps(node)
+        return [name] if joined and finer else None
     if node.op == "concat":
-        parts = [_chain(graph, part, quantizer) for part in node.inputs if part in graph.values]
+        parts = [_chain(graph, part, quantizer, True) for part in node.inputs if part in graph.values]
         return [name, *(member for part in parts for member in part or ())]
     if node.op in _COMMUTING:
-        before = _chain(graph, node.inputs[0], quantizer)
+        before = _chain(graph, node.inputs[0], quantizer, joined)
         return None if before is None else [name, *before]
     return None if node.op in MOVES else [name]
 
