@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from qcompiler.ir.graph import MOVES, RANKS, Graph, Node, Stage, rename_inputs
+from qcompiler.ir.names import Names
 from qcompiler.passes.activation_classes import leaving_values, moved_classes
 
 
@@ -33,13 +34,13 @@ class CopyRanked:
 
     def __call__(self, graph: Graph) -> Graph:
         wanted = set(_ranked_and_read(graph)) if self.output_bits > 8 else set[str]()
-        leaving = leaving_values(graph)
+        leaving, names = leaving_values(graph), Names.of(graph)
         copies: dict[str, str] = {}
         nodes: list[Node] = []
         for node in graph.nodes:
             nodes.append(rename_inputs(node, copies) if _calculates(node, leaving) else node)
             if node.output.name in wanted:
-                copy = replace(node.output, name=f"{node.output.name}.copy")
+                copy = replace(node.output, name=names.fresh(f"{node.output.name}.copy"))
                 copies[node.output.name] = copy.name
                 nodes.append(Node("identity", (node.output.name,), (copy,), origin=node.origin))
         return graph.with_nodes(nodes)

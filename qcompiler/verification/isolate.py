@@ -14,6 +14,7 @@ from qcompiler.backend.artifact import BuiltLibrary
 from qcompiler.backend.image import DENSE
 from qcompiler.interpret import run_integer
 from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, rename_inputs
+from qcompiler.ir.names import Names
 from qcompiler.verification.compare import Difference, first_difference
 from qcompiler.verification.runner import open_runner
 from qcompiler.verification.samples import Expected
@@ -105,16 +106,17 @@ def _kernels(graph: Graph) -> Iterator[tuple[list[Node], Node]]:
 
 def _by_themselves(graph: Graph, kernels: Sequence[tuple[list[Node], Node]]) -> Graph:
     """The graph of some kernels, each of which reads inputs of the graph and gives an output."""
-    nodes, outputs, read = [], list[str](), dict[str, None]()
-    for index, (sums, node) in enumerate(kernels):
-        renames = {one.output.name: f"{one.output.name}.alone{index}" for one in (*sums, node)}
+    names, nodes, outputs, read = Names.of(graph), list[Node](), list[str](), dict[str, None]()
+    for sums, node in kernels:
+        renames = {one.output.name: names.fresh(f"{one.output.name}.alone") for one in (*sums, node)}
         for one in (*sums, node):
             read.update((name, None) for name in one.inputs if name in graph.values and name not in renames)
             result = replace(one.output, name=renames[one.output.name])
             nodes.append(replace(rename_inputs(one, renames), outputs=(result,)))
         outputs.append(renames[node.output.name])
     inputs = tuple(graph.values[name] for name in read)
-    return replace(graph, inputs=inputs).with_nodes(nodes, outputs=outputs)
+    whole = Graph(graph.name, graph.stage, inputs, graph.constants, (), ())
+    return whole.with_nodes(nodes, outputs=outputs)
 
 
 def _leading_to(graph: Graph, name: str) -> Graph:
