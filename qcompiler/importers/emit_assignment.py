@@ -43,8 +43,10 @@ def _stretch(layer: Layer, x: Value | Known, axis: int, positions: Array) -> lis
     """The parts of which the elements ``positions`` of ``x`` are joined."""
     if not positions.size:
         return []
-    whole: list[Value | Known] = [x]
-    parts, places = taken_from(layer, x, axis, positions) if isinstance(x, Value) else (whole, positions)
+    parts: list[Value | Known] = [x]
+    places = positions
+    if isinstance(x, Value):
+        parts, places = taken_from(layer, x, axis, positions)
     if np.array_equal(places, np.arange(sum(part_size(part, axis) for part in parts))):
         return parts if len(parts) > 1 else parts_of(layer, parts[0], axis)
     joined = _joined(layer, parts, axis, ".parts")

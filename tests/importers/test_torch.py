@@ -267,10 +267,13 @@ class Unsupported(nn.Module):
 def test_all_unsupported_operators_at_once() -> None:
     assert problem_of(Unsupported(), torch.randn(2, 3, 8, 8)) == (
         "IMPORT001 at Unsupported\n"
-        "  problem: 2 operators are not supported:\n"
+        "  problem: 4 operators are not supported:\n"
         "           up (aten.conv_transpose3d.input): only 1-d and 2-d transposed convolutions are supported, the weight is "
         "[4,4,2,2,2]\n"
         "           norm (aten.group_norm.default): not supported: it normalizes by the statistics of its input\n"
+        "           forward (aten.mean.dim): it averages over the batch of f32[N,4,3,3]\n"
+        "           forward (aten.softmax.int): supported only as the model's last step, or before argmax or topk over the same axis, "
+        "not the batch\n"
         f"  remedy:  replace them, or cut the model before them; supported are {SUPPORTED}"
     )
 
