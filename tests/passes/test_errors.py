@@ -74,7 +74,7 @@ def test_bits_that_do() -> None:
     [
         ("linear(%c, %c)  # plus", "QUANT001 at plus\n  problem: operand 0 of linear must be computed from the input\n"),
         ("linear(%x, %x)  # product", "QUANT001 at product\n  problem: operand 1 of linear must be a constant\n"),
-        ("identity(%x)  # drop", "QUANT002 at drop\n  problem: identity has no integer form\n  remedy:  replace the layer"),
+        ("mean(%x, axes=(1,))  # drop", "QUANT002 at drop\n  problem: mean has no integer form\n  remedy:  replace the layer"),
     ],
 )
 def test_what_has_no_integer_form(operation: str, message: str) -> None:

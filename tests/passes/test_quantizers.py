@@ -12,10 +12,10 @@ import pytest
 from qcompiler.codes import dequantize
 from qcompiler.errors import CompileError
 from qcompiler.importers.load import load_model
-from qcompiler.interpret import run_integer
+from qcompiler.interpret import quantize_input, run_integer
 from qcompiler.ir.graph import Array, Graph
 from qcompiler.pipeline import Settings, to_integer
-from qcompiler.report import quantize_input, sqnr_db
+from qcompiler.report import sqnr_db
 from tests.importers.onnx_models import model_of, node, normal, ops
 
 IMAGES = np.random.default_rng(5).normal(size=(6, 4, 6, 6)).astype(np.float32)
