@@ -7,70 +7,20 @@ a small pattern of them) to a graph, or gives None where it does not fit the val
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import numpy as np
 
-from qcompiler.ir.dtypes import F32, I32
-from qcompiler.ir.graph import Array, Attribute, Constant, Graph, Node, Stage, TensorType, Value, float_constant
+from qcompiler.ir.dtypes import F32
+from qcompiler.ir.graph import Array, Constant, Graph, Stage, TensorType, Value
 from qcompiler.ops.functions import NAMED
 from qcompiler.ops.operator import TypeRuleError
-from qcompiler.ops.table import OPERATORS
+from tests.wall.blocks import BLOCKS
+from tests.wall.graph_builder import Builder, Step, sizes
 
-LARGEST = 1200  # elements of one sample of a value
 FUNCTIONS = (*(build() for build in NAMED.values()), "sigmoid(x)", "tanh(x)", "exp(x)", "erf(x)", "abs(x)", "sin(x)", "floor(x)")
 BITS = ("w8a8", "w8a8", "w8a8", "w4a8", "w2a8", "w4a4")
-
-
-@dataclass
-class Builder:
-    """A graph in the making."""
-
-    random: Random
-    inputs: list[Value] = field(default_factory=list)
-    values: list[Value] = field(default_factory=list)
-    constants: list[Constant] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
-
-    def pick(self, *choices: Any) -> Any:
-        return self.random.choice(choices)
-
-    def emit(self, op: str, *operands: Value | Constant, **attributes: Attribute) -> Value:
-        name = f"v{len(self.nodes)}"
-        inputs = tuple(o.name for o in operands)
-        draft = Node(op, inputs, (Value(name, TensorType(F32, ())),), tuple(attributes.items()))
-        type_ = OPERATORS[op].infer(draft, operands)
-        if type_.elements > LARGEST:
-            raise TypeRuleError("too large")
-        value = Value(name, type_)
-        self.nodes.append(Node(op, inputs, (value,), tuple(attributes.items()), f"{op}_{len(self.nodes)}"))
-        self.values.append(value)
-        return value
-
-    def constant(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Constant:
-        data = np.array([self.random.uniform(low, high) for _ in range(math.prod(shape))]).reshape(shape)
-        self.constants.append(float_constant(f"c{len(self.constants)}", data))
-        return self.constants[-1]
-
-    def indices(self, values: Sequence[int]) -> Constant:
-        data = np.array(values, dtype=np.int32)
-        self.constants.append(Constant(f"c{len(self.constants)}", TensorType(I32, data.shape), data))
-        return self.constants[-1]
-
-    def same_shape(self, x: Value) -> Value:
-        """A value shaped like ``x``, ``x`` itself where there is no other."""
-        return self.random.choice([v for v in self.values if v.type == x.type])
-
-
-def sizes(x: Value) -> tuple[int, ...]:
-    """The dimensions behind the batch."""
-    return tuple(d for d in x.type.shape if isinstance(d, int))
-
-
-Step = Callable[[Builder, Value], Value | None]
 
 
 def _conv2d(b: Builder, x: Value) -> Value | None:
@@ -278,23 +228,6 @@ def _rank(b: Builder, x: Value) -> Value | None:
     return value
 
 
-def _residual(b: Builder, x: Value) -> Value | None:
-    if len(sizes(x)) != 3:
-        return None
-    weight = b.constant(sizes(x)[0], sizes(x)[0], 3, 3)
-    y = b.emit("conv2d", x, weight, strides=(1, 1), padding=(1, 1, 1, 1), dilation=(1, 1), groups=1)
-    return _clip(b, b.emit("add", y, x))
-
-
-def _excited(b: Builder, x: Value) -> Value | None:
-    if len(sizes(x)) != 3:
-        return None
-    plain: dict[str, Any] = {"strides": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
-    y = b.emit("mean", x, axes=(2, 3), keepdims=1)
-    y = b.emit("conv2d", y, b.constant(sizes(x)[0], sizes(x)[0], 1, 1), **plain)
-    return b.emit("mul", x, b.emit("function", y, expression="sigmoid(x)"))
-
-
 def _embedding(b: Builder, x: Value) -> Value | None:
     del x
     if len(b.inputs) > 2:
@@ -305,9 +238,9 @@ def _embedding(b: Builder, x: Value) -> Value | None:
 
 
 STEPS: tuple[Step, ...] = (
-    _conv2d, _conv2d, _conv2d, _linear, _residual, _excited, _conv3d, _conv_transpose2d, _batch_norm, _clip, _clip, _function,
+    _conv2d, _conv2d, _conv2d, _linear, _conv3d, _conv_transpose2d, _batch_norm, _clip, _clip, _function,
     _gated, _prelu, _binary, _binary, _with_constant, _broadcast, _pool, _pool, _reduce, _reshape, _transpose, _take, _slice, _pad,
-    _concat, _concat, _resize, _matmul, _rank, _embedding,
+    _concat, _concat, _resize, _matmul, _rank, _embedding, *BLOCKS,
 )  # fmt: skip
 SHAPES = ((7,), (20,), (3, 6), (16, 5), (3, 5, 6), (4, 6, 4), (16, 4, 3), (18, 3, 3), (1, 9, 1), (2, 3, 4, 4), (3, 2, 5, 3))
 
