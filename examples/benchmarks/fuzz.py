@@ -4,6 +4,7 @@ Run from the repository's root:
 
     python -m examples.benchmarks.fuzz --count 300             # every graph on every target
     python -m examples.benchmarks.fuzz --count 10000 --rotate  # every library on one target, in turn
+    python -m examples.benchmarks.fuzz --cover --count 3000 --start 0  # choose the graphs of the tests again
 
 A mismatch or an error is printed with the seed that makes the graph again, and its dump is kept in ``--keep``.
 """
@@ -28,6 +29,7 @@ from rich.table import Table
 
 from qcompiler.targets.target import available_targets, host_refusal, load_target
 from tests.wall.many import build_many, mismatches, random_integer_graph
+from tests.wall.reach import cover, write
 
 
 @dataclass
@@ -92,6 +94,15 @@ def _error(seeds: range, keep: Path, what: str) -> Tally:
     return Tally(errors=1, failed=[f"seeds {seeds[0]} to {seeds[-1]}: {text.strip().splitlines()[-1][:200]}"])
 
 
+def choose_seeds(seeds: range, jobs: int) -> None:
+    """Quantize the graphs of ``seeds``, and keep the fewest that reach every kind of kernel for the tests."""
+    with ProcessPoolExecutor(jobs) as pool:
+        graphs = dict(zip(seeds, pool.map(random_integer_graph, seeds, chunksize=50), strict=True))
+    chosen, forms = cover(graphs)
+    write(chosen, forms)
+    print(f"{len(chosen)} graphs reach {sum(map(len, forms.values())):,} kinds of kernels on {len(forms)} targets")
+
+
 def chunks(start: int, count: int, size: int) -> Iterator[range]:
     """Consecutive seeds, ``size`` at a time."""
     for first in range(start, start + count, size):
@@ -105,10 +116,14 @@ def main(
     target: Annotated[list[str] | None, typer.Option(help="A target; may be repeated. All that run here by default.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
     rotate: Annotated[bool, typer.Option(help="Build each library for one target, in turn, instead of for all.")] = False,
+    choose: Annotated[bool, typer.Option("--cover", help="Choose the graphs of the tests; compare nothing.")] = False,
     keep: Annotated[Path, typer.Option(help="Folder for what fails.")] = Path("fuzz-failures"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare; exit code 1 if anything fails."""
+    if choose:
+        choose_seeds(range(start, start + count), jobs)
+        return
     keep.mkdir(parents=True, exist_ok=True)
     targets = runnable(target)
     console = Console()
