@@ -55,9 +55,8 @@ def _forwarded(graph: Graph, node: Node, source: Node | None) -> Node | None:
         size = graph.type_of(part).shape[axis]
         assert isinstance(size, int)
         if part in graph.values and offset <= min(chosen) and max(chosen) < offset + size:
-            starts, stops = (
-                tuple(end - offset if i == place else end for i, end in enumerate(node[key])) for key in ("starts", "stops")
-            )
-            return replace(node, inputs=(part,)).with_attributes(starts=starts, stops=stops)
+            starts, stops = list(node["starts"]), list(node["stops"])
+            starts[place], stops[place] = chosen[0] - offset, chosen[-1] - offset + (1 if chosen.step > 0 else -1)
+            return replace(node, inputs=(part,)).with_attributes(starts=tuple(starts), stops=tuple(stops))
         offset += size
     return None

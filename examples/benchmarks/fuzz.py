@@ -27,6 +27,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from qcompiler.errors import CompileError
+from qcompiler.ir.graph import Graph
 from qcompiler.targets.target import available_targets, host_refusal, load_target
 from tests.wall.many import build_many, mismatches, random_integer_graph
 from tests.wall.reach import cover, write
@@ -94,11 +96,19 @@ def _error(seeds: range, keep: Path, what: str) -> Tally:
     return Tally(errors=1, failed=[f"seeds {seeds[0]} to {seeds[-1]}: {text.strip().splitlines()[-1][:200]}"])
 
 
+def quantized(seed: int) -> Graph | None:
+    """The random graph of a seed; None where it computes numbers that are not finite."""
+    try:
+        return random_integer_graph(seed)
+    except CompileError:
+        return None
+
+
 def choose_seeds(seeds: range, jobs: int) -> None:
     """Quantize the graphs of ``seeds``, and keep the fewest that reach every kind of kernel for the tests."""
     with ProcessPoolExecutor(jobs) as pool:
-        graphs = dict(zip(seeds, pool.map(random_integer_graph, seeds, chunksize=50), strict=True))
-    chosen, forms = cover(graphs)
+        graphs = dict(zip(seeds, pool.map(quantized, seeds, chunksize=50), strict=True))
+    chosen, forms = cover({seed: graph for seed, graph in graphs.items() if graph is not None})
     write(chosen, forms)
     print(f"{len(chosen)} graphs reach {sum(map(len, forms.values())):,} kinds of kernels on {len(forms)} targets")
 
