@@ -1,7 +1,8 @@
-"""Convolutions other than depthwise ones: the direct schedule with the first instruction that it serves, else plain loops.
+"""Convolutions other than depthwise ones: the direct schedule with the instruction that suits best, else plain loops.
 
-avx512vnni: 16 output channels by 4 input channels in one ``vpdpbusd``, or 4 by 4 where there are fewer; avxvnni: 8 by 4. avx2 and
-x86-64: codes widened to int16 and multiplied in pairs, which is exact. arm64: with the dot-product extension or plain NEON.
+avx512vnni: 16 output channels by 4 input channels in one ``vpdpbusd``, or 4 by 4 where there are fewer, in all or in a group;
+avxvnni: 8 by 4, or 4 by 4. avx2 and x86-64: codes widened to int16 and multiplied in pairs, which is exact. arm64: with the
+dot-product extension or plain NEON.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final
 
 from qcompiler.backend.kernel import ConvolutionSpec, Kernel
 from qcompiler.schedules import convolution_direct, convolution_generic
+from qcompiler.schedules.channel_windows import choose_windows
 from qcompiler.schedules.dot_product import DotProduct
 from qcompiler.schedules.intrinsics_arm import DOTPROD, NEON
 from qcompiler.schedules.intrinsics_x86 import AVX2, AVX512_VNNI, AVX_VNNI, SSE2, VNNI_128
@@ -60,6 +62,10 @@ def refuses(spec: ConvolutionSpec, instruction_set: str, tiling: Tiling) -> str:
 
 
 def serving_instruction(spec: ConvolutionSpec, instruction_set: str) -> DotProduct | None:
-    """The instruction that the direct schedule uses; None where plain loops serve."""
-    serving = (found for found in INSTRUCTIONS[instruction_set] if convolution_direct.serves(spec, found))
-    return next(serving, None)
+    """The instruction with the fewest dot products, of several that with the shortest vectors; None where plain loops serve."""
+
+    def cost(found: DotProduct) -> tuple[int, int]:
+        return choose_windows(spec, found.lanes).dot_products, found.lanes
+
+    ranked = sorted(INSTRUCTIONS[instruction_set], key=cost)
+    return next((found for found in ranked if convolution_direct.serves(spec, found)), None)

@@ -24,7 +24,7 @@ from tvm_ffi import structural_map
 from qcompiler.backend.kernel import ConvolutionSpec, Kernel, Scalar, physical_channels
 from qcompiler.backend.prefetch import PIXELS, STEPS, STREAM
 from qcompiler.backend.tir import task_count
-from qcompiler.schedules.convolution_plan import Part, plan_convolution
+from qcompiler.schedules.convolution_plan import Part, Plan, plan_convolution
 from qcompiler.schedules.dot_product import DEPTH, DotProduct, description
 from qcompiler.schedules.epilogue import apply_epilogue, epilogue_placeholders
 from qcompiler.schedules.pack import bias_adjustment, unpack_code
@@ -86,9 +86,14 @@ def build(spec: ConvolutionSpec, instruction: DotProduct, schedule_name: str, ti
         arguments=names,
         tasks=sum(task_count(function) for function in functions),
         schedule=schedule_name,
-        pack=lambda codes: plan.steps.pack(_columns_as_channels(codes) if plan.dense else codes),
+        pack=lambda codes: _pack(plan, codes),
         adjust_bias=bias_adjustment(instruction.x_offset, spec.places - plan.lowered),
     )
+
+
+def _pack(plan: Plan, codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    spread = plan.windows.spread(codes)
+    return plan.steps.pack(_columns_as_channels(spread) if plan.dense else spread)
 
 
 def _columns_as_channels(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -171,7 +176,7 @@ def _expression(plan: Part) -> tuple[tuple[str, ...], list[Any]]:
             row_bytes = width * depth + steps.words * DEPTH  # the last step of a row reads beyond it, for weights of 0
             rows = te.compute((spec.batch, height, row_bytes), lambda n, h, b: padded(n, h, b // depth, b % depth), name="rows")
         else:
-            rows = te.compute((spec.batch, height, width, steps.words * DEPTH * spec.groups), padded, name="rows")
+            rows = te.compute((spec.batch, height, width, plan.windows.channels), padded, name="rows")
     weights = te.placeholder(steps.stored_shape, "int8" if spec.weight_bits == 8 else "uint8", name="weights")
 
     def stored(v: Any, s: Any, *lane: Any) -> Any:
@@ -198,7 +203,7 @@ def _expression(plan: Part) -> tuple[tuple[str, ...], list[Any]]:
         if plan.dense:
             value = rows[n, row, column * spec.in_channels + depth].astype("int32")
         else:
-            first = v // (steps.blocks // spec.groups) * steps.words * DEPTH if spec.groups > 1 else 0
+            first = plan.windows.first(v, tirx.min)
             value = rows[n, row, column + kw * spec.dilation[1], first + depth].astype("int32")
         code = weight(v, (kh * columns + kw) * steps.words + word, outer, lane, inner).astype("int32")
         return te.sum(value * code, axis=[kh, kw, word, *groups, inner])

@@ -1,6 +1,6 @@
 """Convolutions as plain loops over taps, for whatever no other schedule serves, on any instruction set.
 
-Grouped convolutions, outputs of at most four channels, rows too long for the scratch of a task. A vector of output
+What they are for: taps so far apart that the rows of one output are too long for the scratch of a task. A vector of output
 channels is accumulated tap by tap; LLVM picks the instructions.
 """
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from qcompiler.backend.kernel import ConvolutionSpec, physical_channels
+from qcompiler.schedules.channel_windows import ChannelWindows, choose_windows
 from qcompiler.schedules.dot_product import DEPTH, DotProduct
 from qcompiler.schedules.pack import PackedSteps
 from qcompiler.schedules.tile import choose_tiling
@@ -41,6 +42,7 @@ class Plan:
     """All decisions about one kernel; ``tiling`` is the model's, within the limits of ``problem``."""
 
     spec: ConvolutionSpec
+    windows: ChannelWindows
     instruction: DotProduct
     problem: Problem
     tiling: Tiling
@@ -90,27 +92,26 @@ class Part(Plan):
 
 def plan_convolution(original: ConvolutionSpec, instruction: DotProduct) -> Plan | None:
     """How to compute a convolution; None where this schedule does not serve."""
-    inputs, outputs = original.in_channels // original.groups, original.out_channels // original.groups
     if physical_channels(original.out_channels) % instruction.lanes:
         return None
-    if original.groups > 1 and (inputs % DEPTH or outputs % instruction.lanes):
-        return None
-    if original.groups > 1 and physical_channels(original.out_channels) != original.out_channels:
-        return None  # which group a vector belongs to follows from its place among all stored ones
+    windows = choose_windows(original, instruction.lanes)
+    if len(windows.starts) == 1:
+        original = replace(original, groups=1)
     spec = _flatten(original)
-    whole = _problem(spec, instruction)
-    found = _unpacking(spec, whole, instruction)
+    whole = _problem(spec, windows, instruction)
+    found = _unpacking(spec, windows, whole, instruction)
     if found is None:
         return None
     problem, tiling, inline = found
-    taps, words = _taps(spec)
+    taps, words = _taps(spec, windows)
     if inline:
         per_byte = 8 // spec.weight_bits
         words = -(-words // per_byte) * per_byte
+        windows = windows.widened(per_byte)
     together = _vectors_of_taps(whole) if problem.by_taps else _together(original, whole.blocks)
     steps = PackedSteps(whole.blocks, instruction.lanes, instruction.group, taps, words, spec.weight_bits, together)
     converted = inline or problem.unpacked_bytes > 0
-    return Plan(spec, instruction, problem, tiling, steps, whole.copied, converted, inline, _is_dense(spec))
+    return Plan(spec, windows, instruction, problem, tiling, steps, whole.copied, converted, inline, _is_dense(spec))
 
 
 def _flatten(spec: ConvolutionSpec) -> ConvolutionSpec:
@@ -120,10 +121,12 @@ def _flatten(spec: ConvolutionSpec) -> ConvolutionSpec:
     return replace(spec, batch=1, height=1, width=spec.batch * spec.height * spec.width, dilation=(1, 1))
 
 
-def _unpacking(spec: ConvolutionSpec, whole: Problem, instruction: DotProduct) -> tuple[Problem, Tiling, bool] | None:
+def _unpacking(
+    spec: ConvolutionSpec, windows: ChannelWindows, whole: Problem, instruction: DotProduct
+) -> tuple[Problem, Tiling, bool] | None:
     """The best way to unpack weights: the problem within its limits, its tiling, whether that is in registers; None: no way."""
     plain = instruction.weight_dtype == "int8"
-    taps, words = _taps(spec)
+    taps, words = _taps(spec, windows)
     per_byte = 8 // spec.weight_bits
     step_bytes = instruction.lanes * DEPTH * np.dtype(instruction.weight_dtype).itemsize
 
@@ -152,8 +155,6 @@ def _unpacking(spec: ConvolutionSpec, whole: Problem, instruction: DotProduct) -
         return scratch
     if scratch and pixels(scratch[1]) >= (_WORTH_UNPACKING_ONE if few else _WORTH_UNPACKING):
         return scratch
-    if spec.groups > 1 and words % per_byte:
-        return None
     if plain and words % per_byte == 0:
         wide = chosen(replace(whole, most_accumulators=_INLINE_ACCUMULATORS, most_blocks=_INLINE_BLOCKS), True)
         if wide and min(tile.pixel_rows * tile.pixel_columns for tile in wide[1]) >= _MANY_PIXELS:
@@ -181,16 +182,16 @@ def _is_dense(spec: ConvolutionSpec) -> bool:
     return spec.in_channels <= _DENSE_CHANNELS and spec.groups == 1 and spec.dilation[1] == 1 and spec.kernel[1] > 1
 
 
-def _taps(spec: ConvolutionSpec) -> tuple[int, int]:
+def _taps(spec: ConvolutionSpec, windows: ChannelWindows) -> tuple[int, int]:
     """Taps, and dot products for each."""
     if _is_dense(spec):
         return spec.kernel[0], -(-spec.kernel[1] * spec.in_channels // DEPTH)
-    return spec.kernel[0] * spec.kernel[1], -(-spec.in_channels // spec.groups // DEPTH)
+    return spec.kernel[0] * spec.kernel[1], windows.words
 
 
-def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
+def _problem(spec: ConvolutionSpec, windows: ChannelWindows, instruction: DotProduct) -> Problem:
     dense = _is_dense(spec)
-    taps, words = _taps(spec)
+    taps, words = _taps(spec, windows)
     steps = taps * words
     blocks = physical_channels(spec.out_channels) // instruction.lanes
     return Problem(
@@ -204,9 +205,10 @@ def _problem(spec: ConvolutionSpec, instruction: DotProduct) -> Problem:
         stride=spec.strides[0],
         reach=(spec.dilation[0] * (spec.kernel[0] - 1), spec.dilation[1] * (spec.kernel[1] - 1)),
         column_stride=spec.strides[1],
-        channel_bytes=(spec.in_channels if dense else words * DEPTH * spec.groups) * np.dtype(instruction.x_dtype).itemsize,
+        channel_bytes=(spec.in_channels if dense else windows.channels) * np.dtype(instruction.x_dtype).itemsize,
         row_bytes=words * DEPTH * np.dtype(instruction.x_dtype).itemsize if dense else 0,
-        group_blocks=blocks // spec.groups,
+        group_blocks=windows.together,
         most_accumulators=_RESIDUAL_ACCUMULATORS if spec.epilogue.residual else instruction.accumulators,
         together=_together(spec, blocks),
+        uneven=windows.widened(8 // spec.weight_bits).stride is None,
     )

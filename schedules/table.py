@@ -3,8 +3,8 @@
 | kernel                                   | avx512vnni,      | avx2, x86-64     | dotprod, neon    |
 |                                          | avxvnni          |                  |                  |
 |------------------------------------------|------------------|------------------|------------------|
-| convolution, linear (whole groups of 16) | convolution: convolution_direct with an instruction of the set |
-| convolution, other groups                | convolution: convolution_generic                       |
+| convolution, linear                      | convolution: convolution_direct with an instruction of the set |
+| convolution, taps that lie too far apart | convolution: convolution_generic                       |
 | depthwise convolution, 1x1               | affine           | affine           | affine           |
 | depthwise convolution                    | depthwise        | depthwise        | depthwise        |
 | max and average pooling                  | pooling          | pooling          | pooling          |
@@ -25,6 +25,8 @@ What the convolutions' common schedule (convolution_direct, decisions in convolu
 |------------------------------------------|-----------------------------------------------------------------|
 | 1x1, stride 1, no padding                | all pixels of the batch are one row; nothing is copied          |
 | padding, or a type that is not the codes'| rows of a task are copied to the stack, borders filled          |
+| groups                                   | a vector of outputs reads a window of channels, those of other  |
+|                                          | groups than an output's with weights of 0 (channel_windows)     |
 | 1 or 2 input channels                    | copied without padding channels: a dot product takes 2-4 columns|
 | a single pixel (linear)                  | weights of 16 vectors side by side: one stream from memory      |
 | codes 0 to 255                           | several vectors of sums become one of codes, in 16 bits         |

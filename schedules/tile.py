@@ -117,7 +117,7 @@ def task_shape(problem: Problem, registers: RegisterTile) -> tuple[int, int, int
     """Rows, columns and vectors of a task."""
     whole = (problem.out_height, problem.out_width)
     if problem.weight_bytes > RESIDENT_BYTES and problem.copied_bytes(*whole) <= LARGE_SCRATCH_BYTES:
-        return (*whole, registers.blocks)
+        return (*whole, registers.blocks if problem.copies_evenly(registers.blocks) else problem.blocks)
     fitting = pixel_choices(problem, registers)
     if not fitting:
         return None
@@ -140,7 +140,8 @@ def task_shape(problem: Problem, registers: RegisterTile) -> tuple[int, int, int
         split = min((value for value in divisors(groups) if value * tasks >= MOST_TASKS), default=groups)
         task_blocks = groups // split * registers.blocks
     elif tasks < MOST_TASKS and tasks % 2:  # halves for two threads; the rows are copied twice
-        split = min((value for value in divisors(groups) if value >= 2), default=1)
+        splits = (value for value in divisors(groups)[1:] if problem.copies_evenly(groups // value * registers.blocks))
+        split = next(splits, 1)
         task_blocks = groups // split * registers.blocks
     return rows, columns, task_blocks
 

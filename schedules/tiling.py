@@ -31,6 +31,7 @@ class Problem:
     channel_bytes: int  # of one pixel of the copied rows
     row_bytes: int  # after the pixels of a copied row
     group_blocks: int  # vectors that read the same input channels
+    uneven: bool = False  # others do not always begin to read as many channels further on
     most_blocks: int = 32  # vectors of a tile, at most
     most_accumulators: int = 32
     together: int = 1  # vectors whose weights lie side by side
@@ -44,6 +45,12 @@ class Problem:
         height = (rows - 1) * self.stride + self.reach[0] + 1
         width = (columns - 1) * self.column_stride + self.reach[1] + 1
         return height * (width * self.channel_bytes + self.row_bytes)
+
+    def copies_evenly(self, task_blocks: int) -> bool:
+        """Whether all tasks of so many vectors copy equally many channels, if they copy."""
+        if not self.copied or task_blocks == self.blocks:
+            return True
+        return not self.uneven and (task_blocks % self.group_blocks == 0 or self.group_blocks % task_blocks == 0)
 
     @property
     def block_choices(self) -> list[int]:
@@ -114,6 +121,8 @@ def refusal(problem: Problem, instruction: DotProduct, tiling: Tiling) -> str:
         for what, part, whole in chain:
             if part < 1 or whole % part:
                 return f"{part} {what} do not divide {whole}"
+        if not problem.copies_evenly(tile.task_blocks):
+            return f"tasks of {tile.task_blocks} vectors read unequal numbers of channels"
         pixels = tile.pixel_rows * tile.pixel_columns
         registers = pixels * tile.blocks + min(pixels, tile.blocks) + 2
         if registers > instruction.registers:

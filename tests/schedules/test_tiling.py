@@ -26,7 +26,7 @@ from qcompiler.targets.target import available_targets, load_target
 from tests.backend.test_tile_table import spec_of
 
 from .harness import TARGETS, instruction_sets
-from .test_convolution import RESIDUAL, WIDE, arguments, generate, reference, spec
+from .test_convolution import CASES, RESIDUAL, WIDE, arguments, generate, reference, spec
 
 X86 = [parameter for parameter in instruction_sets() if parameter.values[0] in ("avx512vnni", "avxvnni", "avx2", "x86-64")]
 SETS = tuple(TARGETS)
@@ -47,12 +47,11 @@ BY_TAPS = spec(14, 256, 64, 3, weight_bits=4)
 
 def random_spec(draw: random.Random) -> ConvolutionSpec:
     """A small convolution of any kind that a dot product serves."""
-    kernel, groups = (draw.choice((1, 1, 2, 3)), draw.choice((1, 3))), draw.choice((1, 1, 1, 2))
-    inputs = draw.choice((1, 3, 16, 20, 36)) if groups == 1 else 32
+    kernel, groups = (draw.choice((1, 1, 2, 3)), draw.choice((1, 3))), draw.choice((1, 1, 2, 3))
     return spec(
         (draw.randint(4, 14), draw.randint(4, 14)),
-        inputs,
-        draw.choice((16, 24, 48, 64)) if groups == 1 else 64,
+        draw.choice((1, 3, 16, 20, 36)) if groups == 1 else groups * draw.choice((5, 16, 19)),
+        draw.choice((16, 24, 48, 64)) if groups == 1 else groups * draw.choice((10, 19, 32)),
         kernel,
         strides=(draw.choice((1, 1, 2)), draw.choice((1, 1, 2))),
         padding=tuple(draw.choice((0, 1)) for _ in range(4)),
@@ -192,6 +191,12 @@ def test_what_tasks_keep_is_within_what_kernels_may_use() -> None:
 def test_groups_and_unpacked_weights_limit_tiles() -> None:
     grouped = spec(10, 64, 96, 3, groups=2)
     assert refuses(grouped, "avx512vnni", parse_tiling("10:1x5x2/10x10x6")) == "2 vectors do not divide 3"
+    uneven = spec(7, 57, 96, 3, groups=3)  # windows begin at the channels 0, 16 and 36
+    problem = "tasks of 3 vectors read unequal numbers of channels"
+    for case in (uneven, spec(7, 96, 96, 3, groups=3)):  # a task of 3 vectors reads two windows, in part or whole
+        assert refuses(case, "avx512vnni", parse_tiling("7:1x7x1/7x7x3")) == problem
+        assert refuses(case, "avx512vnni", parse_tiling("7:1x7x1/7x7x6")) == ""
+    assert refuses(uneven, "avx512vnni", parse_tiling("7:1x7x1/7x7x1")) == problem.replace("3", "1")
     deep = spec(8, 128, 64, 3, weight_bits=4)
     assert refuses(deep, "x86-64", parse_tiling("8:1x1x2/8x8x16")) == ""
     assert refuses(deep, "x86-64", parse_tiling("8:1x1x8/8x8x16")) == "it needs 99968 bytes of stack of 64512"
@@ -200,7 +205,7 @@ def test_groups_and_unpacked_weights_limit_tiles() -> None:
 def test_kernels_without_tiles_take_none() -> None:
     depthwise = spec(8, 16, 16, 3, groups=16)
     pool = PoolSpec("max", 1, 8, 8, 16, 4, 4, (2, 2), (2, 2), (0, 0, 0, 0), (1, 1), "uint8", "uint8")
-    plain = spec((6, 7), 6, 9, 3, groups=3)
+    plain = CASES["far"]
     tiling = parse_tiling("8:1x8x1/8x8x1")
     for other in (depthwise, pool, plain):
         assert tilings(other, "avx2") == ()
