@@ -76,7 +76,7 @@ def test_never_more_dot_products_than_without_groups(instruction_set: str) -> No
         plain = spec(7, case.in_channels, case.out_channels, 3)
         counts = []
         for one in (case, plain):
-            instruction = convolution._instruction(one, instruction_set)
+            instruction = convolution.serving_instruction(one, instruction_set)
             assert instruction is not None
             counts.append(choose_windows(one, instruction.lanes).dot_products)
         assert counts[0] <= counts[1]

@@ -265,7 +265,7 @@ def check_assembly(instruction_set: str, kernels: dict[str, Kernel], assembly: s
         assert body is not None
         if kernel.schedule == "convolution_generic":
             continue
-        instruction = convolution._instruction(CASES[name], instruction_set)
+        instruction = convolution.serving_instruction(CASES[name], instruction_set)
         assert instruction is not None
         pattern = re.sub("[xyz]mm", {4: "xmm", 8: "ymm", 16: "zmm"}[instruction.lanes], EXPECTED[instruction_set])
         assert re.search(pattern, body.group(1)), name
