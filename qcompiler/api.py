@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qcompiler.bits import Bits
 from qcompiler.calibrate import FirstSamples
-from qcompiler.dump import Dumper, read_dump
+from qcompiler.dump import Dumper
 from qcompiler.errors import CompileError
-from qcompiler.importers.kinds import unwrapped
 from qcompiler.interrupts import temporary_folder
 from qcompiler.ir.graph import WEIGHTED, Graph, Stage
+from qcompiler.loading import load_with_samples
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
 from qcompiler.output_quality import measure_quality, quality_samples
 from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.pipeline import Settings, to_calibrated, to_integer
 from qcompiler.progress import Progress, progress_bars
 from qcompiler.report import Report, artifact_facts, layer_reports
-from qcompiler.samples.numbers import numbers
 from qcompiler.samples.source import open_samples
 from qcompiler.search.budget import Budget, size_notes
 from qcompiler.tuning.round_weights import QUALITIES
 
 if TYPE_CHECKING:
-    import torch
-
     from qcompiler.backend.artifact import Artifact
     from qcompiler.backend.library import Library
     from qcompiler.importers.builder import ImportedModel
@@ -260,23 +255,7 @@ def import_model(
 
     ``distilling``: where data is needed and there is none, make it of the model's batch norms if it has some, and say so.
     """
-    model, calibration = unwrapped(model), open_samples(options.calibration)
-    by_sample = example_inputs is None and _needs_example(model)
-    if by_sample:
-        example_inputs, calibration = first_sample(calibration, required_inputs(model))
-    try:
-        imported = _load_by_sample(model, example_inputs) if by_sample else load_graph(model, example_inputs)
-    except CompileError as problem:
-        if by_sample and calibration is not None:
-            single, calibration = first_sample(calibration, required_inputs(model), batched=False)
-            imported = _load_with_batch(model, single, problem)
-        elif example_inputs is not None and _needs_example(model):
-            raise _missing_batch(model, example_inputs, problem) from problem
-        elif problem.code == "IMPORT006" and calibration is not None:
-            example_inputs, calibration = first_sample(calibration, None)  # samples say the sizes that the model leaves open
-            imported = load_graph(model, example_inputs)
-        else:
-            raise
+    imported, calibration = load_with_samples(model, example_inputs, open_samples(options.calibration))
     graph = replace(imported.graph, name=options.name or identifier(imported.graph.name))
     if distilling and calibration is None:
         from qcompiler.distill.stand_in import stand_in
@@ -413,53 +392,6 @@ def check_bit_pairs(graph: Graph, target: Target) -> None:
                 raise CompileError("BITS004", node.origin or node.output.name, problem, remedy)
 
 
-def load_graph(model: Any, example_inputs: Any) -> ImportedModel:
-    """The graph of a model or of a dump (or the graph that ``model`` is), and what the import has to say about it."""
-    from qcompiler.importers.builder import ImportedModel
-    from qcompiler.importers.load import load_model
-
-    if isinstance(model, Graph):
-        return ImportedModel(model)
-    if isinstance(model, str | Path) and Path(model).suffix == ".qir":
-        return ImportedModel(read_dump(Path(model)))
-    from qcompiler.training.module import TrainableModel
-
-    return model.imported() if isinstance(model, TrainableModel) else load_model(model, example_inputs)
-
-
-def _load_by_sample(model: Any, sample: tuple[torch.Tensor, ...] | None) -> ImportedModel:
-    """As :func:`load_graph`: whole numbers of a sample are tried as indices, then as measurements; only the model knows."""
-    try:
-        return load_graph(model, sample)
-    except CompileError as as_indices:
-        if sample is None or all(x.is_floating_point() for x in sample):
-            raise
-        try:
-            return load_graph(model, tuple(x.float() for x in sample))
-        except CompileError as as_measurements:
-            raise (as_indices if as_measurements.code == "IMPORT004" else as_measurements) from None
-
-
-def _load_with_batch(model: Any, sample: Any, problem: CompileError) -> ImportedModel:
-    """The graph by a sample that got its batch axis here; ``problem``, which there was without, where that is no remedy."""
-    try:
-        return _load_by_sample(model, sample)
-    except CompileError:
-        raise problem from None
-
-
-def _missing_batch(model: Any, example_inputs: Any, problem: CompileError) -> CompileError:
-    """What to say of example inputs that the model only takes with another axis; else ``problem``."""
-    examples = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
-    try:
-        load_graph(model, tuple(x[None] for x in examples))
-    except (CompileError, TypeError, IndexError):
-        return problem
-    shapes = ", ".join(str(list(x.shape)) for x in examples)
-    what = f"axis 0, the batch, is missing from the example inputs of shape {shapes}"
-    return CompileError("IMPORT003", type(model).__name__, what, "pass example_inputs=x[None]: one sample is a batch of one")
-
-
 def parse_bits(bits: BitsWish | None) -> dict[str, Bits]:
     """Patterns over layer names to bits; a bare value is for all layers."""
     if bits is None:
@@ -473,46 +405,3 @@ def identifier(name: str) -> str:
     """``name`` as a lower-case C identifier."""
     word = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:40]
     return word if word and not word[0].isdigit() else f"net_{word}".rstrip("_")
-
-
-def _needs_example(model: Any) -> bool:
-    """Whether ``model`` is an nn.Module (not one that was made of a graph), which says nothing about its inputs' shapes."""
-    return hasattr(model, "named_modules") and callable(model) and not hasattr(model, "to_graph")
-
-
-def required_inputs(model: Any) -> int | None:
-    """How many inputs ``model.forward`` needs; None where it takes any number."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return None
-    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-
-
-def first_sample(calibration: Any, count: int | None, batched: bool = True) -> tuple[Any, Any]:
-    """The first calibration sample as example inputs (at most ``count`` tensors), and the data with nothing taken away.
-
-    Numbers of int32 and int64 stay what they are: they may be indices. ``batched``: the data has the batch in front; else what
-    comes first is one sample, and gets it. Raises CompileError CALIB005.
-    """
-    import torch
-
-    def one(part: Any) -> torch.Tensor:
-        array = numbers(part, "a calibration sample")
-        first = array[:1] if batched and array.shape else array[None]
-        tensor = first if isinstance(first, torch.Tensor) else torch.tensor(first)
-        return tensor if tensor.dtype in (torch.int32, torch.int64) else tensor.float()
-
-    if calibration is None:
-        return None, None
-    item = calibration
-    if not hasattr(calibration, "shape") and not isinstance(calibration, Mapping | tuple) and isinstance(calibration, Iterable):
-        iterator: Iterator[Any] = iter(calibration)
-        item = next(iterator, None)
-        if iter(calibration) is iterator:
-            calibration = itertools.chain([] if item is None else [item], iterator)
-    if item is None:
-        return None, calibration
-    if isinstance(item, Mapping):
-        item = tuple(item.values())
-    parts = item[:count] if isinstance(item, tuple | list) else (item,)
-    return tuple(map(one, parts)), calibration

@@ -12,9 +12,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import qcompiler as qc
-from qcompiler.api import first_sample, identifier, import_model, read_options, required_inputs
+from qcompiler.api import identifier, import_model, read_options
 from qcompiler.calibrate import batches
 from qcompiler.dump import read_dump
+from qcompiler.loading import first_sample, required_inputs
 
 
 class Net(nn.Module):

@@ -31,6 +31,7 @@ LAYERS: Final = (
     ("backend", "pipeline", "exporters"),
     ("cost", "distill", "verification"),
     ("search", "training"),
+    ("loading",),
     ("api",),
     ("cli",),
 )

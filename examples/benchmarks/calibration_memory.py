@@ -35,7 +35,7 @@ def peak_mib() -> float:
 
 def measure(model: Path, samples: Path, observer: str | None) -> dict[str, float]:
     """Calibrate ``model`` on ``samples`` in this process: peak in MiB, what of it came after the import, and seconds."""
-    from qcompiler.api import load_graph
+    from qcompiler.loading import load_graph
     from qcompiler.pipeline import Settings, to_integer
     from qcompiler.samples.source import open_samples
 

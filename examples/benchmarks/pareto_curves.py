@@ -29,9 +29,10 @@ from rich.table import Table
 
 import qcompiler as qc
 from examples.benchmarks.accuracy import BATCH, percent
-from qcompiler.api import load_graph, parse_bits
+from qcompiler.api import parse_bits
 from qcompiler.calibrate import FirstSamples
 from qcompiler.ir.graph import WEIGHTED, Constant, Graph
+from qcompiler.loading import load_graph
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.passes.weight_codes import code_limits
 from qcompiler.pipeline import Settings, passes

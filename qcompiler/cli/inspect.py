@@ -22,9 +22,9 @@ def inspect(
 
     `qcompiler inspect build/` or `qcompiler inspect dumps/16-quantize.qir`
     """
-    from qcompiler.api import load_graph
     from qcompiler.ir.text import MemoryStore, print_graph
     from qcompiler.ir.verify import verify
+    from qcompiler.loading import load_graph
     from qcompiler.ops.table import OPERATORS
     from qcompiler.report import read_report
 

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 import qcompiler as qc
-from qcompiler.api import load_graph
 from qcompiler.distill.distill import distill
 from qcompiler.distill.noise import smooth_noise
 from qcompiler.distill.stand_in import stand_in
@@ -22,6 +21,7 @@ from qcompiler.dump import read_dump
 from qcompiler.interpret import quantize_input, run_integer
 from qcompiler.ir.graph import Array, Graph
 from qcompiler.ir.text import parse_graph
+from qcompiler.loading import load_graph
 from qcompiler.pipeline import Settings, to_integer
 from tests.end_to_end.conftest import Digits, digits
 

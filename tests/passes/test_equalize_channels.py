@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from qcompiler.api import load_graph
 from qcompiler.bits import Bits
 from qcompiler.calibrate import FirstSamples
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.graph import Graph
+from qcompiler.loading import load_graph
 from qcompiler.passes.equalize_channels import EqualizeChannels, choose_factors, measure_channels
 from qcompiler.pipeline import Settings, passes, to_calibrated, to_integer
 

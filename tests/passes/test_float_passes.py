@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from qcompiler.api import load_graph, parse_bits
+from qcompiler.api import parse_bits
 from qcompiler.calibrate import FirstSamples
 from qcompiler.check_float import some_inputs
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.graph import Array, Graph, Stage, rename_inputs
 from qcompiler.ir.text import parse_graph
+from qcompiler.loading import load_graph
 from qcompiler.pipeline import Settings, passes, to_integer
 from qcompiler.report import sqnr_db
 from tests.float_stage import check_float_stage, float_stage

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 import qcompiler as qc
-from qcompiler.api import load_graph
 from qcompiler.cli.budget import CommandLineBudget
 from qcompiler.errors import CompileError
 from qcompiler.ir.graph import WEIGHTED
+from qcompiler.loading import load_graph
 from qcompiler.passes.activation_classes import activation_classes
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from qcompiler.api import load_graph, parse_bits
+from qcompiler.api import parse_bits
 from qcompiler.calibrate import FirstSamples
 from qcompiler.ir.graph import Graph
+from qcompiler.loading import load_graph
 from qcompiler.passes.graph_pass import run_passes
 from qcompiler.pipeline import Settings, passes
 
