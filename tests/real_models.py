@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,17 @@ HELD_OUT: Final = slice(5000, 8000)  # of the CIFAR-10 training images: what def
 HELD_OUT_PHOTOS: Final = slice(64, None)
 CALIBRATION_KEYWORDS: Final = 100  # the other 400 are seen by nothing
 HELD_OUT_KEYWORDS: Final = slice(50, CALIBRATION_KEYWORDS)
+SMALL: Final = ("resnet8", "resnet20", "dscnn")
+"""Those that the tests run; the others are run with ``-m exhaustive``."""
+
+
+def real_models(names: Sequence[str] = NAMES) -> list[Any]:
+    """Real models as pytest parameters, marked where they are not ``SMALL``."""
+    import pytest
+
+    return [pytest.param(name, marks=[] if name in SMALL else pytest.mark.exhaustive) for name in names]
+
+
 UNSEEN: Final = {"dscnn": slice(CALIBRATION_KEYWORDS, None)}
 """The part of a test set that calibration does not see, where it sees some."""
 LARGEST_DROP: Final = 0.5

@@ -36,7 +36,7 @@ def test_inspect_passes(tmp_path: Path) -> None:
     assert text.rstrip().endswith("the same outputs")
 
 
-@pytest.mark.parametrize("target", ["native", pytest.param("arm64-dotprod", marks=pytest.mark.arm64)])
+@pytest.mark.parametrize("target", ["native", pytest.param("arm64-dotprod", marks=[pytest.mark.arm64, pytest.mark.exhaustive])])
 def test_build_for_device(tmp_path: Path, target: str) -> None:
     needed = (CROSS, EMULATOR) if target.startswith("arm64") else ("cc",)
     need(*needed)

@@ -26,7 +26,7 @@ LAYERS: Final = (
     ("ops",),
     ("interpret", "observers", "samples", "dump"),
     ("calibrate",),
-    ("passes", "importers", "report"),
+    ("passes", "importers", "report", "check_float"),
     ("sensitivity", "tuning", "output_quality"),
     ("backend", "pipeline", "exporters"),
     ("cost", "distill", "verification"),

@@ -170,7 +170,7 @@ def compiled_real(
 
 # Of the test set, compared with the reference code by code.
 REFERENCE_IMAGES = {
-    "resnet8": 10_000,
+    "resnet8": 2_000,
     "resnet20": 1_000,
     "resnet20-torch": 200,
     "resnet56": 100,

@@ -15,7 +15,7 @@ from qcompiler.backend.artifact import Artifact
 from qcompiler.backend.elf import read_elf
 from qcompiler.targets.target import available_targets, host_refusal, load_target
 from tests.backend.c_program import codes_program
-from tests.real_models import LARGEST_DROP, NAMES, UNSEEN, RealModel, calibration_images, evaluation_images
+from tests.real_models import LARGEST_DROP, UNSEEN, RealModel, calibration_images, evaluation_images, real_models
 
 from .conftest import Array, Compilation
 
@@ -26,7 +26,7 @@ Compiled = Callable[[str], Compilation]
 Codes = Callable[[str], tuple[Array, Array]]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", real_models())
 @pytest.mark.parametrize("target", X86_TARGETS)
 def test_codes_equal_the_reference(name: str, target: str, compiled_real: Compiled, real_codes: Codes) -> None:
     if refusal := host_refusal(load_target(target)):
@@ -44,7 +44,7 @@ def test_codes_from_c(compiled_real: Compiled, real_codes: Codes, tmp_path: Path
         assert np.array_equal(program.run(codes[:1000], threads, repeats=2), expected[:1000])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", real_models())
 def test_accuracy(name: str, data_folder: Path, compiled_real: Compiled, real_model: Callable[[str], RealModel]) -> None:
     real, library = real_model(name), qc.Library(compiled_real(name).native.folder)
     images = evaluation_images(name, data_folder, "test")
@@ -69,6 +69,7 @@ def test_accuracy(name: str, data_folder: Path, compiled_real: Compiled, real_mo
         assert 100 * (found[part] == expected[part]).mean() >= real.required.agreement
 
 
+@pytest.mark.exhaustive
 def test_torch_and_onnx_are_the_same_network(compiled_real: Compiled, data_folder: Path) -> None:
     x = evaluation_images("resnet20", data_folder, "test")[:1000].floats()
     from_onnx, from_torch = (qc.Library(compiled_real(name).native.folder)(x) for name in ("resnet20", "resnet20-torch"))
@@ -78,6 +79,7 @@ def test_torch_and_onnx_are_the_same_network(compiled_real: Compiled, data_folde
     assert (from_onnx.argmax(1) == from_torch.argmax(1)).mean() > 0.99
 
 
+@pytest.mark.exhaustive
 def test_lite0_compiles_within_a_minute(data_folder: Path, real_model: Callable[[str], RealModel], tmp_path: Path) -> None:
     name = "efficientnet-lite0"
     model, calibration = real_model(name).model, calibration_images(name, data_folder, 64).floats()
@@ -86,7 +88,7 @@ def test_lite0_compiles_within_a_minute(data_folder: Path, real_model: Callable[
     assert time.perf_counter() - start < 60.0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", real_models())
 def test_artifact(name: str, compiled_real: Compiled) -> None:
     artifact: Artifact = compiled_real(name).native
     description = artifact.description

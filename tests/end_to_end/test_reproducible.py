@@ -46,8 +46,7 @@ def dumps(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return made
 
 
-@pytest.mark.parametrize("bits", ["w8a8", "w4a8"])
-@pytest.mark.parametrize("target", ["x86-avx2", "arm64-neon"])
+@pytest.mark.parametrize(("target", "bits"), [("x86-avx2", "w4a8"), ("arm64-neon", "w8a8")])
 def test_same_bytes_from_another_checkout(dumps: dict[str, Path], checkout: Path, tmp_path: Path, target: str, bits: str) -> None:
     need_compiler(target)
     first = qc.build(dumps[bits], out=tmp_path / "first", target=target, progress=False)
