@@ -1,4 +1,4 @@
-"""Which kinds of kernels graphs reach, and few seeds of random graphs that reach all that many of them do.
+"""Which kinds of kernels graphs reach, and seeds of few random graphs that reach all that many of them do.
 
 ``seeds.json`` holds both; ``python -m examples.benchmarks.fuzz --cover 3000`` makes it again when passes or schedules change.
 """
@@ -30,12 +30,13 @@ def reached(graph: Graph) -> Mapping[str, Forms]:
 
 
 def cover(graphs: Mapping[int, Graph]) -> tuple[list[int], dict[str, list[str]]]:
-    """Seeds of few graphs, greedily, that together reach what all of them do on every target, and what that is."""
+    """Seeds of few kernels, greedily, that together reach what all graphs do on every target, and what that is."""
+    sizes = {seed: len({step.spec for step in plan_steps(graph).steps}) for seed, graph in graphs.items()}
     sets = {seed: {(name, form) for name, forms in reached(graph).items() for form in forms} for seed, graph in graphs.items()}
     everything = set().union(*sets.values())
     missing, seeds = set(everything), list[int]()
     while missing:
-        best = max(sets, key=lambda seed: (len(sets[seed] & missing), -seed))
+        best = max(sets, key=lambda seed: (len(sets[seed] & missing) / max(sizes[seed], 1), -seed))
         seeds.append(best)
         missing -= sets[best]
     names = sorted({name for name, _ in everything})
