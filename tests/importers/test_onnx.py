@@ -400,9 +400,9 @@ def test_a_softmax_before_an_identity_is_the_last_step() -> None:
 
 
 def test_inputs() -> None:
-    assert problem_of(model_of([node("Relu")], type=TensorProto.FLOAT16)) == (
+    assert problem_of(model_of([node("Not")], type=TensorProto.BOOL)) == (
         "IMPORT007 at net, input x\n"
-        "  problem: the input has elements of type float16, not float32\n"
+        "  problem: the input has elements of type bool, not float32\n"
         "  remedy:  export the model with float32 inputs"
     )
     assert problem_of(model_of([node("Relu")], ("N", 3, "height", None))) == (

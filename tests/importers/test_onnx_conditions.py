@@ -46,7 +46,7 @@ CASES: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
             node("Transpose", "b", output="c", perm=[0, 1, 3, 2]),
             node("Where", "c", "x", "low"),
         ],
-        ["function", "transpose", "transpose", "mul", "function", "mul", "add"],
+        ["function", "transpose", "transpose", "function", "mul", "mul", "add"],
     ),
     "of a number": (
         [node("Relu", output="r"), cast("r", "t", TensorProto.BOOL), node("Not", "t", output="n"), cast("n")],

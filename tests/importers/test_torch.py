@@ -374,9 +374,9 @@ def test_dynamic_dimensions() -> None:
 
 
 def test_inputs_that_are_not_float() -> None:
-    assert problem_of(Function(lambda x: x.float()), torch.zeros(2, 4, dtype=torch.float64)) == (
+    assert problem_of(Function(lambda x: x.float()), torch.zeros(2, 4, dtype=torch.bool)) == (
         "IMPORT007 at Function, input x\n"
-        "  problem: the input has elements of type float64, not float32\n"
+        "  problem: the input has elements of type bool, not float32\n"
         "  remedy:  call model.float() and export with float32 inputs"
     )
 

@@ -14,9 +14,9 @@ from torch.ao.quantization import quantize_fx
 
 from qcompiler.codes import dequantize
 from qcompiler.importers.load import load_model
-from qcompiler.interpret import run_integer
+from qcompiler.interpret import quantize_input, run_integer
 from qcompiler.pipeline import Settings, to_integer
-from qcompiler.report import quantize_input, sqnr_db
+from qcompiler.report import sqnr_db
 from tests.importers.onnx_models import ops
 
 IMAGES = torch.from_numpy(np.random.default_rng(3).normal(size=(8, 3, 6, 6)).astype(np.float32))
