@@ -19,6 +19,7 @@ import pytest
 
 from qcompiler.backend.kernel import ConvolutionSpec, Epilogue, KernelSpec, replaceable
 from qcompiler.schedules import affine, convolution, convolution_direct, convolution_generic, convolution_plan, depthwise, table
+from qcompiler.schedules.dot_product import DEPTH
 from qcompiler.schedules.kernel_form import KernelForm, epilogue_form, kernel_form
 from tests.schedules.forms.batch import Call, results
 from tests.schedules.forms.family import BEFORE, Array, Family
@@ -28,6 +29,7 @@ from tests.schedules.harness import instruction_sets
 
 TOGETHER = 60  # kernels of a library
 DIRECT = "convolution_direct"
+FLAGS = ("copied", "converted", "inline", "dense", "lowered")
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,14 @@ def test_the_direct_schedule_goes_all_its_ways() -> None:
             continue
         plan = convolution_plan.plan_convolution(case.spec, instruction)
         parts = [convolution_plan.Part(**vars(plan), first=0, tile=tile) for tile in plan.tiling]
-        ways |= {name for name in ("copied", "converted", "inline", "dense", "lowered") if getattr(plan, name)}
+        ways |= {name for name in FLAGS if getattr(plan, name)}
         ways |= {name for name in ("fetches_ahead", "streams") for part in parts if getattr(part, name)}
-        ways |= {name for name, taken in (("by taps", plan.problem.by_taps), ("parts", len(parts) > 1)) if taken}
-    assert ways == {"copied", "converted", "inline", "dense", "lowered", "fetches_ahead", "streams", "by taps", "parts"}
+        others = {
+            "by taps": plan.problem.by_taps,
+            "parts": len(parts) > 1,
+            "windows": len(plan.windows.starts) > 1,
+            "uneven windows": plan.windows.stride is None,
+            "zeros": plan.windows.words * DEPTH > case.spec.in_channels // case.spec.groups,
+        }
+        ways |= {name for name, taken in others.items() if taken}
+    assert ways == {*FLAGS, "fetches_ahead", "streams", *others}

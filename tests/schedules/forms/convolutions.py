@@ -88,13 +88,20 @@ DIRECT: Final = {
     "few outputs": (shape((2, 4), (16, 4)), shape((3, 3), (8, 3), (3, 3))),
     "features": (shape((1, 1), (64, 64)), shape((1, 1), (68, 40))),
     "groups": (shape((2, 4), (32, 64), (3, 3), groups=4), shape((3, 5), (16, 96), groups=2)),
+    "windows": (shape((4, 4), (8, 16), (3, 3), groups=4), shape((4, 5), (6, 9), (2, 2), groups=3, padding=(0, 1, 1, 0))),
+    "wide windows": (shape((3, 4), (40, 40), (1, 3), groups=5), shape((3, 5), (57, 76), (2, 1), groups=19, strides=(2, 1))),
+    "uneven windows": (shape((2, 4), (48, 48), (1, 3), groups=4), shape((2, 3), (152, 152), (1, 3), groups=4, strides=(1, 2))),
+    "multiplier": (shape((3, 3), (8, 16), groups=8), shape((3, 4), (3, 6), (3, 3), groups=3, strides=(2, 1))),
     "long sums": (shape((7, 4), (256, 32), (3, 3)), shape((4, 7), (288, 96), (3, 3))),
     "deep": (shape((2, 2), (256, 32)), shape((1, 13), (400, 400))),
 }  # fmt: skip
+FAR: Final = {"kernel": (3, 3), "dilation": (60, 60), "padding": (60,) * 4}
+"""Taps so far apart that the rows of one output do not fit the scratch of a task."""
 GENERIC: Final = {
-    "groups": (shape((4, 4), (8, 16), (3, 3), groups=4), shape((4, 5), (6, 9), (2, 2), groups=3, padding=(0, 1, 1, 0))),
-    "strides": (shape((6, 6), (6, 32), (3, 3), groups=2, strides=(2, 2)), shape((5, 7), (10, 6), (1, 3), groups=2, dilation=(1, 2))),
-    "multiplier": (shape((3, 3), (8, 16), groups=8), shape((3, 4), (3, 6), (3, 3), groups=3, strides=(2, 1))),
+    "plain": (shape((2, 61), (16, 16), **FAR), shape((61, 2), (5, 20), **FAR)),
+    "groups": (shape((3, 62), (8, 16), groups=4, **FAR), shape((61, 2), (6, 9), groups=3, **FAR)),
+    "strides": (shape((2, 63), (8, 32), groups=2, strides=(2, 2), **FAR), shape((62, 3), (10, 6), groups=2, strides=(3, 1), **FAR)),
+    "multiplier": (shape((2, 61), (8, 16), groups=8, **FAR), shape((61, 3), (6, 12), groups=6, strides=(1, 2), **FAR)),
 }  # fmt: skip
 FORMS: Final = tuple(
     dict.fromkeys(
