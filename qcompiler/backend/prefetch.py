@@ -57,7 +57,8 @@ class _Walk:
 
 def insert(body: Any) -> Any:
     """A lowered body, before common expressions are taken out, with the instructions that its annotations ask for."""
-    return _visited(body, _Walk())
+    asked = any({PIXELS, STEPS, STREAM} & set(loop.annotations) for loop in _found(body, tirx.For))
+    return _visited(body, _Walk()) if asked else body
 
 
 def _visited(statement: Any, walk: _Walk) -> Any:
