@@ -1,4 +1,7 @@
-"""A build that is killed at any line of ``publish`` leaves the old files, the new ones, or no artifact; never a part of one."""
+"""A build that is killed at any line of ``publish`` leaves the old files, the new ones, or no artifact; never a part of one.
+
+Some lines, which differ from case to case, are tried always, every one under the mark ``exhaustive``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -60,13 +63,30 @@ def content(folder: Path) -> Mapping[str, bytes] | None:
     return {name: (folder / name).read_bytes() for name in KNOWN if (folder / name).exists()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("before", ["nothing", "empty", "artifact", "artifact and files", "artifact and folders", "no exchange"])
+BEFORE = ("nothing", "empty", "artifact", "artifact and files", "artifact and folders", "no exchange")
+SIGNALS = (signal.SIGKILL, signal.SIGINT)
+STEP = 7
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("before", BEFORE)
+def test_killed_at_some_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, number: int) -> None:
+    first = 2 + (BEFORE.index(before) + 3 * SIGNALS.index(number)) % STEP
+    check_killed(tmp_path, monkeypatch, before, number, [1, *range(first, 1000, STEP)])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("before", BEFORE)
 def test_killed_at_every_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, number: int) -> None:
+    check_killed(tmp_path, monkeypatch, before, number, range(1, 1000))
+
+
+def check_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, number: int, lines: Sequence[int]) -> None:
     if before == "no exchange":
         monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     states = []
-    for line in range(1, 1000):
+    for line in lines:
         parent = tmp_path / str(line)
         out = parent / "net"
         if before != "nothing":
