@@ -73,35 +73,40 @@ AFFINE: Final = {
     "single": (by_channel((1, 1), 128, dilation=(2, 2)), by_channel((1, 1), 20)),
 }
 DEPTHWISE: Final = {
-    "three": (by_channel((4, 6), 32, (3, 3)), by_channel((5, 7), 48, (3, 3))),
-    "strides": (by_channel((5, 7), 16, (3, 3), strides=(2, 2)), by_channel((7, 6), 20, (5, 3), strides=(2, 1), padding=(2, 0, 1, 1))),
+    "three": (by_channel((4, 4), 32, (3, 3)), by_channel((3, 5), 48, (3, 3))),
+    "strides": (by_channel((5, 7), 16, (3, 3), strides=(2, 2)), by_channel((5, 4), 20, (3, 2), strides=(2, 1), padding=(2, 0, 1, 1))),
     "dilated": (by_channel((6, 6), 16, (3, 3), dilation=(2, 2), padding=(2, 2, 2, 2)), by_channel((5, 6), 3, (2, 2), dilation=(1, 3))),
     "columns": (by_channel((2, 8), 4, (1, 5)), by_channel((9, 1), 16, (5, 1))),
-    "segments": (by_channel((1, 1024), 16, (1, 3)), by_channel((2, 1003), 16, (3, 3))),
+    "segments": (by_channel((1, 1024), 16, (1, 3)), by_channel((2, 1003), 16, (1, 3))),
     "point": (by_channel((4, 4), 64), by_channel((3, 5), 20)),
 }  # fmt: skip
 DIRECT: Final = {
-    "pixels": (shape((2, 4), (16, 32)), shape((3, 5), (20, 40))),
-    "rows": (shape((4, 4), (16, 16), (3, 3)), shape((3, 31), (20, 40), (3, 3))),
-    "strides": (shape((5, 8), (4, 16), (3, 3), strides=(2, 1)), shape((6, 7), (12, 24), (3, 2), dilation=(2, 1), padding=(2, 0, 1, 1))),
-    "columns": (shape((6, 8), (1, 16), (3, 4)), shape((5, 7), (2, 20), (3, 3), strides=(1, 2))),
-    "few outputs": (shape((2, 4), (16, 4)), shape((3, 3), (8, 3), (3, 3))),
-    "features": (shape((1, 1), (64, 64)), shape((1, 1), (68, 40))),
-    "groups": (shape((2, 4), (32, 64), (3, 3), groups=4), shape((3, 5), (16, 96), groups=2)),
-    "windows": (shape((4, 4), (8, 16), (3, 3), groups=4), shape((4, 5), (6, 9), (2, 2), groups=3, padding=(0, 1, 1, 0))),
-    "wide windows": (shape((3, 4), (40, 40), (1, 3), groups=5), shape((3, 5), (57, 76), (2, 1), groups=19, strides=(2, 1))),
-    "uneven windows": (shape((2, 4), (48, 48), (1, 3), groups=4), shape((2, 3), (152, 152), (1, 3), groups=4, strides=(1, 2))),
-    "multiplier": (shape((3, 3), (8, 16), groups=8), shape((3, 4), (3, 6), (3, 3), groups=3, strides=(2, 1))),
-    "long sums": (shape((7, 4), (256, 32), (3, 3)), shape((4, 7), (288, 96), (3, 3))),
-    "deep": (shape((2, 2), (256, 32)), shape((1, 13), (400, 400))),
+    "pixels": (shape((2, 4), (16, 32)), shape((3, 5), (20, 40)), shape((2, 4), (16, 4))),
+    "rows": (shape((4, 4), (16, 16), (3, 3)), shape((3, 31), (20, 40), (3, 3)), shape((3, 3), (8, 3), (3, 3))),
+    "strides": (
+        shape((5, 8), (4, 16), (3, 3), strides=(2, 1)),
+        shape((6, 7), (12, 24), (3, 2), dilation=(2, 1), padding=(2, 0, 1, 1)),
+        shape((5, 7), (2, 20), (3, 3), strides=(1, 2)),
+    ),
+    "depth": (shape((1, 1), (64, 64)), shape((1, 1), (68, 40)), shape((1, 13), (400, 400))),
+    "long sums": (shape((7, 4), (256, 32), (3, 3)), shape((4, 7), (288, 96), (3, 3)), shape((2, 2), (256, 32))),
+    "groups": (
+        shape((2, 4), (32, 64), (3, 3), groups=4),
+        shape((4, 5), (6, 9), (2, 2), groups=3, padding=(0, 1, 1, 0)),
+        shape((3, 4), (3, 6), (3, 3), groups=3, strides=(2, 1)),
+    ),
+    "windows": (
+        shape((3, 4), (40, 40), (1, 3), groups=5),
+        shape((2, 4), (48, 48), (1, 3), groups=4),
+        shape((2, 3), (152, 152), (1, 3), groups=4, strides=(1, 2)),
+    ),
 }  # fmt: skip
 FAR: Final = {"kernel": (3, 3), "dilation": (60, 60), "padding": (60,) * 4}
 """Taps so far apart that the rows of one output do not fit the scratch of a task."""
 GENERIC: Final = {
     "plain": (shape((2, 61), (16, 16), **FAR), shape((61, 2), (5, 20), **FAR)),
     "groups": (shape((3, 62), (8, 16), groups=4, **FAR), shape((61, 2), (6, 9), groups=3, **FAR)),
-    "strides": (shape((2, 63), (8, 32), groups=2, strides=(2, 2), **FAR), shape((62, 3), (10, 6), groups=2, strides=(3, 1), **FAR)),
-    "multiplier": (shape((2, 61), (8, 16), groups=8, **FAR), shape((61, 3), (6, 12), groups=6, strides=(1, 2), **FAR)),
+    "strides": (shape((2, 63), (8, 32), groups=2, strides=(2, 2), **FAR), shape((61, 3), (6, 12), groups=6, strides=(1, 2), **FAR)),
 }  # fmt: skip
 FORMS: Final = tuple(
     dict.fromkeys(
@@ -111,11 +116,11 @@ FORMS: Final = tuple(
 """The flags of epilogues; their types are axes of their own."""
 
 
-def family(schedule: str, layouts: Mapping[str, tuple[Shape, Shape]]) -> Family:
-    """Convolutions of some shapes; ``rest``: those that leave something beside whole tiles and vectors."""
+def family(schedule: str, layouts: Mapping[str, tuple[Shape, ...]]) -> Family:
+    """Convolutions of some shapes; all of a layout but the first (``rest`` 0) leave something beside whole tiles and vectors."""
 
     def make(
-        instruction_set: str, form: tuple[Any, ...], bits: int, rest: bool, batch: int, layout: str, other: str, out_dtype: str
+        instruction_set: str, form: tuple[Any, ...], bits: int, rest: int, batch: int, layout: str, other: str, out_dtype: str
     ) -> ConvolutionSpec | None:
         narrow, adds, *flags = form
         if not adds and other != "uint8":
@@ -133,13 +138,14 @@ def family(schedule: str, layouts: Mapping[str, tuple[Shape, Shape]]) -> Family:
         "instruction_set": SETS,
         "form": FORMS,
         "bits": BITS,
-        "rest": (False, True),
+        "rest": tuple(range(len(next(iter(layouts.values()))))),
         "batch": (1, 2),
         "layout": tuple(layouts),
         "other": DOMAINS["residual"][1:],
         "out_dtype": DOMAINS["out_dtype"],
     }
-    return Family(schedule, axes, make, runs, core=("form", "bits", "rest", "batch"))
+    unlike = schedule != "convolution_generic"  # plain loops are the same for every instruction set
+    return Family(schedule, axes, make, runs, core=("form", "bits", "rest", "batch"), everywhere=unlike)
 
 
 def sums(spec: ConvolutionSpec, x: Array, codes: Array, zero: int) -> Array:

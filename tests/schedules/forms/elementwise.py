@@ -169,7 +169,7 @@ FAMILIES: Final = (
         _rescale_runs,
         core=("dtype", "out", "fast"),
     ),
-    Family("lookup", {"instruction_set": SETS, "elements": ELEMENTS, "out": DTYPES}, _lookup, _lookup_runs),
+    Family("lookup", {"instruction_set": SETS, "elements": ELEMENTS, "out": DTYPES}, _lookup, _lookup_runs, everywhere=True),
     Family(
         "broadcast",
         {

@@ -46,6 +46,7 @@ class Family:
     make: Callable[..., KernelSpec | None]
     runs: Callable[[Any, Kernel], Iterator[Run]]
     core: tuple[str, ...] = ()
+    everywhere: bool = False
 
 
 def fills(shape: tuple[int, ...], dtype: str, within: tuple[int, int] | None = None) -> Iterator[tuple[str, Array]]:
