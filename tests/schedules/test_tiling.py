@@ -77,15 +77,16 @@ def random_tiling(draw: random.Random, models: Tiling) -> Tiling:
 
 
 @pytest.mark.parametrize("instruction_set", X86)
-def test_every_tiling_that_is_taken_is_exact(instruction_set: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [3, pytest.param(12, marks=pytest.mark.exhaustive)])
+def test_every_tiling_that_is_taken_is_exact(count: int, instruction_set: str, tmp_path: Path) -> None:
     draw = random.Random(instruction_set)
     cases = []
-    for _ in range(6):
+    for _ in range(count):
         case = random_spec(draw)
         found = tilings(case, instruction_set)
         wild = [tiling for _ in range(300) if fitting(case, instruction_set, tiling := random_tiling(draw, found[0]))]
         cases += [(case, tiling) for tiling in dict.fromkeys((*found[:4], *wild[:4]))]
-    assert len(cases) > 25
+    assert len(cases) > 4 * count
     check_exact(cases, instruction_set, tmp_path)
 
 

@@ -144,8 +144,9 @@ def family(schedule: str, layouts: Mapping[str, tuple[Shape, ...]]) -> Family:
         "other": DOMAINS["residual"][1:],
         "out_dtype": DOMAINS["out_dtype"],
     }
-    unlike = schedule != "convolution_generic"  # plain loops are the same for every instruction set
-    return Family(schedule, axes, make, runs, core=("form", "bits", "rest", "batch"), everywhere=unlike)
+    if schedule == "convolution_generic":  # plain loops are the same for every instruction set, and images one loop
+        return Family(schedule, axes, make, runs, core=("form", "bits", "rest"))
+    return Family(schedule, axes, make, runs, core=("form", "bits", "rest", "batch"), everywhere=True)
 
 
 def sums(spec: ConvolutionSpec, x: Array, codes: Array, zero: int) -> Array:
