@@ -94,6 +94,7 @@ class Options:
             "output_bits": (8, 16, 32),
             "input_layout": ("NCHW", "NHWC"),
             "tune": ("off", "cached", "full"),
+            "verify": (True, False),
         }
         for key, legal in choices.items():
             if getattr(self, key) not in legal:

@@ -46,6 +46,7 @@ DATA = np.random.default_rng(0).normal(size=(8, 3, 6, 6)).astype(np.float32)
         ),
         ({"observer": {"tail": "mse"}}, "CALIB008 at observer\n  problem: the pattern 'tail' names no layer\n"),
         ({"calibration": "none.npz"}, "SAMPLES001 at none.npz\n  problem: no samples can be read: No such file or directory\n"),
+        ({"verify": "off"}, "OPTION001 at verify\n  problem: verify is 'off'\n  remedy:  choose one of True, False"),
         ({"batch_tile": 0}, "OPTION001 at batch_tile\n  problem: batch_tile is 0\n  remedy:  choose 1 to 64"),
         (
             {"name": "my net"},

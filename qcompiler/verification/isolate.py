@@ -25,12 +25,13 @@ Build = Callable[[Graph, str], BuiltLibrary]
 
 @dataclass(frozen=True)
 class Finding:
-    """``graph`` and ``inputs`` (codes) show the mistake; ``layer``: the user's name for what is wrong in it."""
+    """``graph``, built with ``input_layout``, and ``inputs`` (codes) show the mistake; ``layer``: the user's name for it."""
 
     layer: str
     difference: Difference
     graph: Graph
     inputs: tuple[Array, ...]
+    input_layout: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ class Search:
         values = dict(zip((value.name for value in self.graph.inputs), self.wanted.inputs, strict=True))
         run_integer(self.graph, self.wanted.inputs, lambda node, codes: values.update({node.output.name: codes}))
         layer = _layer(self.graph, self.graph.outputs[seen.output])
-        return self._by_itself(values) or self._together(values) or Finding(layer, seen, self.graph, self.wanted.inputs)
+        return (
+            self._by_itself(values)
+            or self._together(values)
+            or Finding(layer, seen, self.graph, self.wanted.inputs, self.input_layout)
+        )
 
     def _by_itself(self, values: Mapping[str, Array]) -> Finding | None:
         kernels = list(_kernels(self.graph))
@@ -59,7 +64,7 @@ class Search:
         kernel = kernels[wrong.output]
         name = kernel[1].output.name
         alone = _by_themselves(self.graph, [kernel])
-        return self._smaller(name, alone, values, DENSE) or self._found(name, wrong, whole, values)
+        return self._smaller(name, alone, values, DENSE) or self._found(name, wrong, whole, values, DENSE)
 
     def _together(self, values: Mapping[str, Array]) -> Finding | None:
         names = [node.output.name for _, node in _kernels(self.graph)]
@@ -69,15 +74,16 @@ class Search:
             return None
         name = names[wrong.output]
         cut = _leading_to(self.graph, name)
-        return self._smaller(name, cut, values, self.input_layout) or self._found(name, wrong, whole, values)
+        smaller = self._smaller(name, cut, values, self.input_layout)
+        return smaller or self._found(name, wrong, whole, values, self.input_layout)
 
     def _smaller(self, name: str, graph: Graph, values: Mapping[str, Array], layout: str) -> Finding | None:
         """The finding in ``graph``, whose only output is ``name``, where it shows the mistake as well."""
         wrong = self._compare(graph, values, [name], layout)
-        return None if wrong is None else self._found(name, wrong, graph, values)
+        return None if wrong is None else self._found(name, wrong, graph, values, layout)
 
-    def _found(self, name: str, wrong: Difference, graph: Graph, values: Mapping[str, Array]) -> Finding:
-        return Finding(_layer(self.graph, name), wrong, graph, _inputs(graph, values))
+    def _found(self, name: str, wrong: Difference, graph: Graph, values: Mapping[str, Array], layout: str) -> Finding:
+        return Finding(_layer(self.graph, name), wrong, graph, _inputs(graph, values), layout)
 
     def _compare(self, graph: Graph, values: Mapping[str, Array], outputs: Sequence[str], layout: str) -> Difference | None:
         """The first of ``outputs``, named as in the network, that the library of ``graph`` gets wrong."""

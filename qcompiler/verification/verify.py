@@ -6,6 +6,7 @@ the smallest graph that shows it, with its inputs, and the command that shows it
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,11 +53,12 @@ def verify(
             return f"{count} sample{'s' * (count > 1)} run {runner.how} {'have' if count > 1 else 'has'} the reference's codes"
     finding = Search(graph, wanted, build, batch_tile, input_layout).finding(difference)
     folder = Path(tempfile.mkdtemp(prefix="qcompiler-mismatch-")) if dumps is None else dumps / "mismatch"
-    path = _write(finding, folder)
+    path, target = _write(finding, folder), built.target.name
+    options = {"calibration": folder / INPUTS, "target": target, "batch-tile": batch_tile, "input-layout": finding.input_layout}
+    words = [word for name, value in {**options, "out": folder / "build"}.items() for word in (f"--{name}", str(value))]
     raise InternalError(
-        f"the library for {built.target.name} differs from the reference at layer {finding.layer}: {finding.difference}\n"
-        f"  {path} shows it again: qcompiler build {path} --calibration {folder / INPUTS} --target {built.target.name} "
-        f"--batch-tile {batch_tile} --out {folder / 'build'}\n"
+        f"the library for {target} differs from the reference at layer {finding.layer}: {finding.difference}\n"
+        f"  {path} shows it again: {shlex.join(['qcompiler', 'build', str(path), *words])}\n"
         "  please report it with this folder; verify=False builds without looking"
     )
 
