@@ -31,6 +31,7 @@ from qcompiler.passes.prove_overflow import ProveOverflow
 from qcompiler.passes.quantize import Quantize
 from qcompiler.passes.separate_codes import SeparateCodes
 from qcompiler.passes.simplify_moves import SimplifyMoves
+from qcompiler.passes.split_elementwise import SplitElementwise
 from qcompiler.passes.stabilize_exponentials import StabilizeExponentials
 from qcompiler.passes.take_ranges import TakeRanges
 from qcompiler.progress import Progress
@@ -76,6 +77,7 @@ def passes(settings: Settings) -> tuple[Pass, ...]:
         FoldConstants(),
         ForwardSlices(),
         SimplifyMoves(),
+        SplitElementwise(),
         StabilizeExponentials(),
         CanonicalizeMeans(),
         FuseFunctions(),

@@ -36,6 +36,7 @@ CONSTANTS: Final = {
     "half": np.float32(0.5),
     "ten": np.float32(10),
     "thirty": np.float32(30),
+    "channels": np.linspace(1, 2, 8, dtype=np.float32).reshape(8, 1, 1),
     "thousands": np.full((1, 1, 4, 4), 5000, np.float32),
 }
 GATED: Final = (node("Conv", "x", "w", output="c"), node("Sigmoid", "c", output="g"))
@@ -108,6 +109,13 @@ CASES: Final[dict[str, tuple[Sequence[onnx.NodeProto], Mapping[tuple[int, int], 
         {(0, 2): 38.0, (2, 4): 35.0, (4, 8): 35.0},
     ),
     "alone": ([*RELU, join("r")], {(0, 8): 35.0}),
+    "clipped on the way out": ([*GATED, *SPLIT, join("d", "b", output="j"), node("Relu", "j")], {(0, 2): 38.0, (2, 8): 35.0}),
+    "scaled on the way out": (
+        [*GATED, *SPLIT, join("d", "b", output="j"), node("Mul", "j", "channels")], {(0, 2): 38.0, (2, 8): 30.0},
+    ),
+    "averaged on the way out": (
+        [*GATED, *SPLIT, join("d", "b", output="j"), node("GlobalAveragePool", "j")], {(0, 2): 38.0, (2, 8): 35.0},
+    ),
     "twice the same": ([*RELU, join("r", "r")], {(0, 8): 35.0, (8, 16): 35.0}),
 }  # fmt: skip
 
