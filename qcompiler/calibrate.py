@@ -133,7 +133,10 @@ def _tensor(value: Value, part: Any, seen: int) -> torch.Tensor:
     """``part`` as a finite float32 tensor; ``seen`` samples came before."""
     import torch
 
-    array = np.asarray(part.detach().cpu() if isinstance(part, torch.Tensor) else part)
+    if isinstance(part, torch.Tensor):
+        part = part.detach().cpu()
+        part = part.float() if part.is_floating_point() else part  # numpy has no bfloat16
+    array = np.asarray(part)
     if array.dtype.kind not in "fiub":
         raise _error("CALIB005", f"input {value.name} has elements of type {array.dtype}", "pass float or integer arrays")
     tensor = torch.from_numpy(np.array(array, dtype=np.float32))

@@ -50,6 +50,7 @@ def ranges(found: Graph) -> dict[str, Any]:
         DATA,
         torch.from_numpy(DATA),
         DATA.astype(np.float64),
+        torch.from_numpy(DATA).bfloat16(),
         [DATA[:1], DATA[1:]],
         [(DATA[:2], np.zeros(2)), (DATA[2:], np.zeros(1))],
         list(DATA),
@@ -57,7 +58,7 @@ def ranges(found: Graph) -> dict[str, Any]:
         torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(DATA), torch.zeros(3)), batch_size=2),
         (row for row in DATA),
     ],
-    ids=["array", "tensor", "double", "batches", "loader with labels", "samples", "dict", "DataLoader", "generator"],
+    ids=["array", "tensor", "double", "bfloat16", "batches", "loader with labels", "samples", "dict", "DataLoader", "generator"],
 )
 def test_every_kind_of_data_gives_the_same_ranges(data: Any) -> None:
     found = calibrate(graph(), data, "minmax")
