@@ -25,7 +25,7 @@ from qcompiler.ir.graph import BATCH, Array, Graph, Stage, Value
 from qcompiler.observers.choice import ObserverChoice, ObserverWish
 from qcompiler.ops.quantizer import is_quantized
 from qcompiler.progress import Progress
-from qcompiler.samples.numbers import is_array, numbers
+from qcompiler.samples.numbers import is_array, no_samples, numbers
 from qcompiler.samples.numpy_files import NpzSamples
 from qcompiler.samples.restartable import Restartable
 
@@ -65,7 +65,7 @@ def batches(graph: Graph, data: Any) -> Iterator[list[torch.Tensor]]:
             yield [_tensor(value, part, seen + start) for value, part in zip(graph.inputs, slices, strict=True)]
         seen += len(parts[0])
     if seen == 0:
-        raise _error("CALIB002", "the calibration data has no samples", "pass at least one sample; 64 to 512 are enough")
+        raise no_samples()
 
 
 def _are_batches(graph: Graph, data: tuple[Any, ...]) -> bool:

@@ -3,14 +3,15 @@
 An ``nn.Module`` says nothing about its inputs, and an ONNX model may leave sizes open: the first calibration sample says both.
 Nothing is taken away from the data by looking at it.
 
-Errors: IMPORT003 example inputs that do not fit, CALIB005 samples that are no numbers; others are the importers'.
+Errors: IMPORT003 example inputs that do not fit, CALIB002 no samples, CALIB005 samples that are no numbers; others are the
+importers'.
 """
 
 from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from qcompiler.dump import read_dump
 from qcompiler.errors import CompileError
 from qcompiler.importers.kinds import unwrapped
 from qcompiler.ir.graph import Graph
-from qcompiler.samples.numbers import numbers
+from qcompiler.samples.numbers import no_samples, numbers
 
 if TYPE_CHECKING:
     import torch
@@ -34,12 +35,12 @@ def load_with_samples(model: Any, example_inputs: Any, calibration: Any) -> tupl
     model = unwrapped(model)
     by_sample = example_inputs is None and _needs_example(model)
     if by_sample:
-        example_inputs, calibration = first_sample(calibration, required_inputs(model))
+        example_inputs, calibration = first_sample(calibration, required_inputs(model), input_names(model))
     try:
         imported = _load_by_sample(model, example_inputs) if by_sample else load_graph(model, example_inputs)
     except CompileError as problem:
         if by_sample and calibration is not None:
-            single, calibration = first_sample(calibration, required_inputs(model), batched=False)
+            single, calibration = first_sample(calibration, required_inputs(model), input_names(model), batched=False)
             imported = _load_with_batch(model, single, problem)
         elif example_inputs is not None and _needs_example(model):
             raise _missing_batch(model, example_inputs, problem) from problem
@@ -66,16 +67,40 @@ def load_graph(model: Any, example_inputs: Any) -> ImportedModel:
 
 
 def _load_by_sample(model: Any, sample: tuple[torch.Tensor, ...] | None) -> ImportedModel:
-    """As :func:`load_graph`: whole numbers of a sample are tried as indices, then as measurements; only the model knows."""
-    try:
-        return load_graph(model, sample)
-    except CompileError as as_indices:
-        if sample is None or all(x.is_floating_point() for x in sample):
-            raise
+    """As :func:`load_graph`: whole numbers of a sample are tried as indices and as measurements; only the model knows.
+
+    Of the problems the last one that is not torch's refusal is told: by then the types were right.
+    """
+    if sample is None:
+        return load_graph(model, None)
+    problems: list[CompileError] = []
+    for typed in _typed(sample):
         try:
-            return load_graph(model, tuple(x.float() for x in sample))
-        except CompileError as as_measurements:
-            raise (as_indices if as_measurements.code == "IMPORT004" else as_measurements) from None
+            return load_graph(model, typed)
+        except CompileError as problem:
+            problems.append(problem)
+            if problem.code != "IMPORT004" and all(x.is_floating_point() for x in typed):
+                break
+    raise next((problem for problem in reversed(problems) if problem.code != "IMPORT004"), problems[0])
+
+
+def _typed(sample: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:
+    """The sample in the types that its numbers may be meant in, the most likely first.
+
+    int32 and int64 are what indices have; smaller integers and floats may hold them as well.
+    """
+    import torch
+
+    def whole(x: torch.Tensor) -> bool:
+        return bool(torch.equal(x, x.trunc()))
+
+    readings = (
+        tuple(x if x.dtype in (torch.int32, torch.int64) else x.float() for x in sample),
+        tuple(x.float() for x in sample),
+        tuple(x if x.is_floating_point() else x.long() for x in sample),
+        tuple(x.long() if whole(x) else x for x in sample),
+    )
+    return list({tuple(x.dtype for x in reading): reading for reading in readings}.values())
 
 
 def _load_with_batch(model: Any, sample: Any, problem: CompileError) -> ImportedModel:
@@ -111,11 +136,17 @@ def required_inputs(model: Any) -> int | None:
     return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
-def first_sample(calibration: Any, count: int | None, batched: bool = True) -> tuple[Any, Any]:
+def input_names(model: Any) -> list[str]:
+    """The names of what ``model.forward`` takes, in order."""
+    return list(inspect.signature(model.forward).parameters)
+
+
+def first_sample(calibration: Any, count: int | None, names: Sequence[str] = (), batched: bool = True) -> tuple[Any, Any]:
     """The first calibration sample as example inputs (at most ``count`` tensors), and the data with nothing taken away.
 
-    Numbers of int32 and int64 stay what they are: they may be indices. ``batched``: the data has the batch in front; else what
-    comes first is one sample, and gets it. Raises CompileError CALIB005.
+    Integers stay what they are: they may be indices. A dict whose keys all are ``names`` is taken in their order, another one
+    in its own. ``batched``: the data has the batch in front; else what comes first is one sample, and gets it. Raises
+    CompileError CALIB002, CALIB005.
     """
     import torch
 
@@ -123,7 +154,7 @@ def first_sample(calibration: Any, count: int | None, batched: bool = True) -> t
         array = numbers(part, "a calibration sample")
         first = array[:1] if batched and array.shape else array[None]
         tensor = first if isinstance(first, torch.Tensor) else torch.tensor(first)
-        return tensor if tensor.dtype in (torch.int32, torch.int64) else tensor.float()
+        return tensor.float() if tensor.is_floating_point() or tensor.dtype == torch.bool else tensor
 
     if calibration is None:
         return None, None
@@ -133,9 +164,11 @@ def first_sample(calibration: Any, count: int | None, batched: bool = True) -> t
         item = next(iterator, None)
         if iter(calibration) is iterator:
             calibration = itertools.chain([] if item is None else [item], iterator)
-    if item is None:
-        return None, calibration
     if isinstance(item, Mapping):
-        item = tuple(item.values())
+        keys = [name for name in names if name in item]
+        item = tuple(item[key] for key in (keys if len(keys) == len(item) else item))
     parts = item[:count] if isinstance(item, tuple | list) else (item,)
-    return tuple(map(one, parts)), calibration
+    samples = () if item is None else tuple(map(one, parts))
+    if not samples or not all(map(len, samples)):
+        raise no_samples()
+    return samples, calibration

@@ -172,6 +172,12 @@ def test_samples_that_are_no_numbers(data: Any) -> None:
         qc.compile(Net(), calibration=data)
 
 
+@pytest.mark.parametrize("data", [[], [None], (), {}, iter(()), DATA[:0]])
+def test_no_samples(data: Any) -> None:
+    with pytest.raises(qc.CompileError, match="CALIB002 at calibration\n  problem: the calibration data has no samples"):
+        import_model(Net(), None, read_options({"calibration": data}))
+
+
 def test_first_sample_takes_nothing_away() -> None:
     for data in (DATA, torch.from_numpy(DATA), [DATA[:3], DATA[3:]], (DATA,), [(DATA, 1)], {"x": DATA}):
         example, same = first_sample(data, 1)
@@ -179,8 +185,10 @@ def test_first_sample_takes_nothing_away() -> None:
         assert same is data
     example, rest = first_sample((DATA[i : i + 2] for i in range(0, 8, 2)), 1)
     assert np.array_equal(np.concatenate(list(rest)), DATA)
-    assert first_sample(iter(()), 1)[0] is None
     assert required_inputs(Net()) == 1
+    for order in ("ab", "ba"):
+        named = {name: np.array([[ord(name)]]) for name in order}
+        assert [int(x) for x in first_sample(named, 2, ["a", "b", "c"])[0]] == [97, 98]
 
 
 def test_whole_numbers_of_samples_are_what_the_model_takes_them_for() -> None:
@@ -197,13 +205,17 @@ def test_whole_numbers_of_samples_are_what_the_model_takes_them_for() -> None:
 
     indices, x = np.arange(20).reshape(4, 5) % 9, np.ones((4, 3), np.float32)
     rows = nn.Sequential(nn.Embedding(9, 4), nn.Flatten())
-    for calibration in (indices, torch.from_numpy(indices).int(), {"input": indices}, DataLoader(indices, batch_size=2)):
+    typed = (indices, indices.astype(np.uint8), indices.astype(np.float32), torch.from_numpy(indices).int())
+    for calibration in (*typed, {"input": indices}, DataLoader(indices, batch_size=2)):
         assert imported(rows, calibration) == ["embedding", "reshape"]
-    assert imported(Scored(), (indices, x)) == ["embedding", "mean", "linear", "add"]
-    assert imported(Scored(), [{"indices": indices, "x": x}]) == ["embedding", "mean", "linear", "add"]
+    for calibration in ((indices, x), (indices.astype(np.int16), x), [{"x": x, "indices": indices}]):
+        assert imported(Scored(), calibration) == ["embedding", "mean", "linear", "add"]
+    assert imported(Scored(), (indices / 1.0, x + 0.5)) == ["embedding", "mean", "linear", "add"]
     assert imported(nn.Linear(5, 2), indices) == ["linear"]
     with pytest.raises(qc.CompileError, match=r"aten\.group_norm\.default"):
         imported(nn.Sequential(nn.Linear(5, 2), nn.GroupNorm(1, 2)), indices)
+    with pytest.raises(qc.CompileError, match=r"aten\.group_norm\.default"):
+        imported(nn.Sequential(rows, nn.GroupNorm(1, 20)), indices.astype(np.uint8))
     with pytest.raises(qc.CompileError, match="same reduction dim"):
         imported(nn.Sequential(nn.Embedding(9, 4), nn.Linear(5, 2)), indices)
 

@@ -19,11 +19,17 @@ def numbers(part: Any, what: str) -> Any:
     try:
         array = part if is_array(part) else np.asarray(part)
     except ValueError as problem:
-        raise _error(f"{what} is no array: {problem}") from None
+        raise _no_numbers(f"{what} is no array: {problem}") from None
     if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
-        raise _error(f"{what} has elements of type {array.dtype}")
+        raise _no_numbers(f"{what} has elements of type {array.dtype}")
     return array
 
 
-def _error(problem: str) -> CompileError:
+def no_samples() -> CompileError:
+    """CALIB002, for data in which there are none."""
+    remedy = "pass at least one sample; 64 to 512 are enough"
+    return CompileError("CALIB002", "calibration", "the calibration data has no samples", remedy)
+
+
+def _no_numbers(problem: str) -> CompileError:
     return CompileError("CALIB005", "calibration", problem, "pass float or integer arrays")
