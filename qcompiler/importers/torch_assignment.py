@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from qcompiler.importers import operands
-from qcompiler.importers.builder import FixedBatchError, Known, Repeated, UnsupportedError
+from qcompiler.importers.builder import FixedBatchError, Known, Merged, Repeated, UnsupportedError
 from qcompiler.importers.emit_assignment import assigned
 from qcompiler.importers.emit_condition import Condition
 from qcompiler.importers.emit_movement import expanded, reshaped
@@ -96,7 +96,10 @@ def _index_put(c: Call) -> object:
     if others or known.ndim != 1:
         raise UnsupportedError("it assigns by indices along several axes")
     positions = _positions(c, axis, known)
-    return assigned(c.layer, c.operand, _spread(c, c["values"], axis, len(positions)), axis, positions)
+    values = c["values"]
+    if isinstance(values, Merged) and values.axes == 2 and c.batch == 1:
+        values = values.value  # torch leaves the axis of one sample away
+    return assigned(c.layer, c.operand, _spread(c, values, axis, len(positions)), axis, positions)
 
 
 OPERATORS: Final[dict[str, Handler]] = table(

@@ -16,6 +16,7 @@ Codes of this module:
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -112,16 +113,24 @@ def _export(model: torch.nn.Module, examples: tuple[torch.Tensor, ...], dynamic:
     """The exported program; IMPORT004 or IMPORT008 where torch cannot export."""
     import torch
 
-    shapes = None
     if dynamic:
         # torch takes sizes 0 and 1 for constants. The copies are because it marks the tensors that it gets as dynamic.
         examples = tuple(torch.cat((x, x)) if x.shape[0] == 1 else x.clone() for x in examples)
-        shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples)
     try:
+        shapes = _dynamic_shapes(model, examples) if dynamic else None
         with torch.no_grad(), _quiet():
             return torch.export.export(model, examples, dynamic_shapes=shapes)
     except Exception as problem:  # whatever the model's own code or torch raises
         raise _export_error(type(model).__name__, problem) from problem
+
+
+def _dynamic_shapes(model: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> tuple[object, ...]:
+    """A dynamic batch for each parameter of ``model.forward``; for ``*x`` a tuple of them."""
+    import torch
+
+    batch = {0: torch.export.Dim.DYNAMIC}
+    given = inspect.signature(model.forward).bind(*examples).arguments.values()
+    return tuple(tuple(batch for _ in x) if isinstance(x, tuple) else batch for x in given)
 
 
 def _export_error(name: str, problem: Exception) -> CompileError:

@@ -387,6 +387,15 @@ def test_outputs_that_are_no_tensors() -> None:
     )
 
 
+def test_any_number_of_inputs() -> None:
+    class Sum(nn.Module):
+        def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+            return parts[0].relu() + parts[1]
+
+    imported = load_model(Sum(), (torch.randn(1, 4), torch.randn(1, 4)))
+    assert (ops(imported.graph), len(imported.graph.inputs), imported.notes) == (["clip", "add"], 2, ())
+
+
 def test_control_flow_on_values(capfd: pytest.CaptureFixture[str]) -> None:
     class Branch(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

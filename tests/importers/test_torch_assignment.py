@@ -33,6 +33,8 @@ def numbers(x: torch.Tensor) -> torch.Tensor:
 def indices(x: torch.Tensor) -> torch.Tensor:
     y = x * 2
     y[:, [0, -2]] = x[:, [1, 3]]
+    chosen = torch.tensor([1, 3])
+    y[:, chosen] = y[:, chosen] * 2
     y[:, :, [True, False, False, True, False, False]] = 5
     return y.index_fill(3, torch.tensor([1]), 0.0).index_copy(1, torch.tensor([3, 0]), x[:, :2])
 
@@ -90,8 +92,9 @@ def test_assignments() -> None:
 
 
 def test_assignments_with_a_constant_batch() -> None:
-    model = Function(lambda x: [window_moves(x), inverse_wavelets(x)])
-    check_graph(import_model(torch.export.export(model, (torch.randn(2, *IMAGE),))), run(model))
+    model = Function(lambda x: [window_moves(x), inverse_wavelets(x), indices(x)])
+    for batch in (1, 2):
+        check_graph(import_model(torch.export.export(model, (torch.randn(batch, *IMAGE),))), run(model))
 
 
 @pytest.mark.parametrize(
