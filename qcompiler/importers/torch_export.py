@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import logging
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -136,7 +138,7 @@ def _dynamic_shapes(model: torch.nn.Module, examples: tuple[torch.Tensor, ...]) 
 def _export_error(name: str, problem: Exception) -> CompileError:
     text = str(problem)
     if "data-dependent" in text:
-        call = re.search(r"File .*, line \d+, in \w+\n\s*(.+)", text)
+        call = re.search(r"File .*, line \d+, in \w+\n +(.+)", text)
         return CompileError(
             "IMPORT008",
             name,
@@ -154,13 +156,16 @@ def _export_error(name: str, problem: Exception) -> CompileError:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps torch from logging the programs that it cannot export: the error says it."""
+    """Keeps torch from logging and printing the programs that it cannot export: the error says it."""
     loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
+    said = io.StringIO()
     try:
-        yield
+        with contextlib.redirect_stderr(said):
+            yield
+        sys.stderr.write(said.getvalue())
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
