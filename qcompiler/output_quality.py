@@ -234,7 +234,7 @@ class _Run:
         value, x = self.integer.values.get(name), self.expected.get(name)
         if value is None or x is None or x.ndim < 2 or value.scale is None or not isinstance(value.type.dtype, IntegerType):
             return ""
-        step = value.scale
+        x, step = x.astype(np.float64), value.scale
         axis = 2 if x.ndim == 3 and x.shape[2] < x.shape[1] else 1  # of rank 3, features may come last
         others = tuple(a for a in range(x.ndim) if a != axis)
         largest, spread = np.abs(x).max(axis=others), x.std(axis=others)
@@ -245,7 +245,7 @@ class _Run:
                 f"{_number(spread[least])}, and one scale serves both, with steps of {_number(step)}; "
                 "normalize every channel before the model, or give them as inputs of their own"
             )
-        root = float(np.sqrt((x.astype(np.float64) ** 2).mean()))
+        root = float(np.sqrt((x**2).mean()))
         if root < MANY_STEPS * step:
             reach = step * (value.type.dtype.maximum - value.type.dtype.minimum)
             return (

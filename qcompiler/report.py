@@ -101,13 +101,22 @@ def _shown(key: str, value: Any) -> str:
 
 
 def sqnr_db(signal: Array, approximation: Array) -> float:
-    """``10 log10(sum(signal^2) / sum((signal - approximation)^2))``, at most ``EXACT_DB``."""
-    signal = signal.astype(np.float64)
-    noise = float(((signal - approximation) ** 2).sum())
-    power = float((signal**2).sum())
+    """``10 log10(sum(signal^2) / sum((signal - approximation)^2))``, from ``-EXACT_DB`` to ``EXACT_DB``.
+
+    Infinite elements count as the largest of float32, whose squares float64 holds; elements that are no number count as 0.
+    """
+    largest = float(np.finfo(np.float32).max)
+    finite = [
+        np.clip(np.nan_to_num(x.astype(np.float64), posinf=largest, neginf=-largest), -largest, largest)
+        for x in (signal, approximation)
+    ]
+    noise = float(((finite[0] - finite[1]) ** 2).sum())
+    power = float((finite[0] ** 2).sum())
     if noise == 0.0:
         return EXACT_DB
-    return min(10.0 * math.log10(max(power, np.finfo(np.float64).tiny) / noise), EXACT_DB)
+    tiny = np.finfo(np.float64).tiny
+    decibels = 10.0 * (math.log10(max(power, tiny)) - math.log10(max(noise, tiny)))
+    return max(-EXACT_DB, min(decibels, EXACT_DB))
 
 
 def layer_reports(graph: Graph, errors: Mapping[str, float]) -> tuple[LayerReport, ...]:

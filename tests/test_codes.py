@@ -21,3 +21,10 @@ def test_the_division_is_done_in_double_precision() -> None:
     scale = 0.02345678901234
     wanted = np.clip(np.floor(np.asarray(x, dtype=np.float64) / scale + 0.5) - 7, -(2**15), 2**15 - 1).astype(np.int16)
     assert np.array_equal(quantize(x, scale, -7, -(2**15), 2**15 - 1, "int16"), wanted)
+
+
+def test_what_float32_cannot_hold_is_its_largest_number() -> None:
+    largest = np.finfo(np.float32).max
+    with np.errstate(all="raise"):
+        found = dequantize(np.int8([-128, 0, 127]), float(largest) / 127, 0)
+    assert found.tolist() == [-largest, 0.0, largest]

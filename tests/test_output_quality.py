@@ -17,8 +17,11 @@ from qcompiler.importers.load import load_model
 from qcompiler.ir.graph import Graph, Stage
 from qcompiler.output_quality import OutputQuality, measure_quality, parts_of, quality_samples
 from qcompiler.pipeline import Settings, to_integer
+from qcompiler.report import sqnr_db
 
 Array = np.ndarray[Any, Any]
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Head(nn.Module):
@@ -143,3 +146,12 @@ def test_indices_good_outputs_and_missing_samples_say_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert found.warn() == ()
+
+
+@pytest.mark.parametrize(
+    ("signal", "approximation", "expected"),
+    [(-LARGEST, -np.inf, 200.0), (1.0, np.inf, -200.0), (0.0, 1e-30, -200.0), (np.nan, 1.0, -200.0), (1e-30, LARGEST, -200.0)],
+)
+def test_a_ratio_is_bounded_whatever_the_numbers(signal: float, approximation: float, expected: float) -> None:
+    with np.errstate(all="raise"):
+        assert sqnr_db(np.float32([signal, 0.0]), np.float32([approximation, 0.0])) == expected
