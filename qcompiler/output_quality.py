@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -20,11 +20,8 @@ from qcompiler.errors import AccuracyWarning
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.dtypes import I32, IntegerType
 from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage
-from qcompiler.ops.table import OPERATORS
+from qcompiler.output_parts import Part, layer_of, parts_of
 from qcompiler.report import sqnr_db
-
-if TYPE_CHECKING:
-    import torch
 
 POOR: Final = 18.0  # dB: at 15 an output is of little use, and samples that calibration did not see may lose some more
 UNEQUAL: Final = 15.0  # dB that a part may be worse than the whole output, unless it is good itself:
@@ -32,11 +29,10 @@ GOOD: Final = 30.0  # dB
 CODED: Final = 45.0  # dB: what 8-bit codes of well-behaved values have; more is not missed
 FEW_STEPS: Final = 2.0  # of the codes: a channel's deviation that is lost
 MANY_STEPS: Final = 8.0  # of the codes: what is coded well enough
+MUCH_LARGER: Final = 4.0  # times a part: what leaves it few steps of a common scale
 FEW: Final = 4  # samples to measure on, at least
 MANY: Final = 32
 WORK: Final = 1e8  # multiply-accumulates, for which many samples become few: the reference is exact, not fast
-JOINING: Final = ("concat", "identity", "reshape", "slice", "take", "transpose")
-"""Operators through which an output is followed back to the values that it is joined of."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +48,6 @@ class OutputQuality:
         for note in self.notes:
             warnings.warn(note, AccuracyWarning, stacklevel=_levels_inside())
         return self.notes
-
-
-@dataclass(frozen=True)
-class Part:
-    """A value that an output is joined of, and where it lies in it: bool array in the output's shape, without the batch."""
-
-    value: str
-    layer: str
-    place: Array
-
-    def where(self) -> str:
-        """Its indices as in ``[:, 0:4]``, or how many values it has where they are no block."""
-        found = np.nonzero(self.place)
-        ends = [(int(axis.min()), int(axis.max()) + 1) for axis in found]
-        if np.prod([stop - start for start, stop in ends]) != len(found[0]):
-            return f"[{len(found[0])} of {self.place.size} values]"
-        sizes = zip(ends, self.place.shape, strict=True)
-        texts = [":", *(":" if end == (0, size) else f"{end[0]}:{end[1]}" for end, size in sizes)]
-        while texts[-1] == ":":
-            texts.pop()
-        return f"[{', '.join(texts)}]"
 
 
 def measure_quality(imported: Graph, calibrated: Graph | None, integer: Graph, samples: Sequence[Array]) -> OutputQuality:
@@ -100,9 +75,8 @@ def measure_quality(imported: Graph, calibrated: Graph | None, integer: Graph, s
             outputs[f"{title} ({part.layer})"] = quality
             if quality < POOR or quality < min(GOOD, whole - UNEQUAL):
                 said = f"{title}, a part of the output {name} that layer {part.layer} gives, has an SQNR of {quality:.1f} dB"
-                notes.append(
-                    f"{said} against the float model, all of it {whole:.1f} dB: {run.part_loss(part, quality, expected)}"
-                )
+                reason = run.part_loss(part, quality, index, wanted, name)
+                notes.append(f"{said} against the float model, all of it {whole:.1f} dB: {reason}")
     return OutputQuality(run.errors, outputs, tuple(notes))
 
 
@@ -112,44 +86,6 @@ def quality_samples(integer: Graph, kept: Sequence[Array]) -> list[Array]:
     work = sum(node.output.type.elements * integer.constant[node.inputs[1]].data[0].size for node in layers)
     count = int(min(max(WORK // max(work, 1), FEW), MANY))
     return [x[np.unique(np.linspace(0, len(x) - 1, count).astype(int))] for x in kept]
-
-
-def parts_of(graph: Graph, output: str) -> list[Part]:
-    """The values that the output is joined of, in the graph's order; none where it is not joined of several."""
-    import torch
-
-    chain, ends, waiting = set[str](), set[str](), [output]
-    while waiting:
-        name = waiting.pop()
-        node = graph.producer.get(name)
-        if node is not None and node.op in JOINING:
-            if name not in chain:
-                chain.add(name)
-                waiting += [i for i in node.inputs if i in graph.values]
-        else:
-            ends.add(name)
-    leaves = [name for name in graph.values if name in ends]
-    if len(leaves) < 2:
-        return []
-    labels = {name: torch.full(graph.type_of(name).with_batch(1), float(i)) for i, name in enumerate(leaves, 1)}
-    for node in graph.nodes:
-        if node.output.name in chain:
-            labels[node.output.name] = OPERATORS[node.op].run_float(node, list(_label_operands(graph, node, labels)))
-    found = labels[output][0].numpy()
-    places = [(name, found == i) for i, name in enumerate(leaves, 1)]
-    return [Part(name, _layer(graph, name), place) for name, place in places if place.any()]
-
-
-def _label_operands(graph: Graph, node: Node, labels: Mapping[str, torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The labels of what ``node`` reads; constants that are joined have none, indices are themselves."""
-    import torch
-
-    for name in node.inputs:
-        data = graph.constant[name].data if name in graph.constant else None
-        if data is None:
-            yield labels[name]
-        else:
-            yield torch.zeros(data.shape) if node.op == "concat" else torch.from_numpy(data.copy())
 
 
 class _Run:
@@ -174,22 +110,34 @@ class _Run:
 
     def loss(self, output: int) -> str:
         """Where the output with this index, or what it is computed from, loses most, and why."""
-        return self._loss_before(self.graph.outputs[output])
+        return self._loss_before([self.graph.outputs[output]])
 
-    def part_loss(self, part: Part, quality: float, output: Array) -> str:
-        """The same for a part, which may lose most by having the scale of all."""
-        own = self.errors.get(part.value, self.at_inputs.get(part.value))
-        if own is not None and own < quality + 6.0:
-            return self._loss_before(part.value)
-        largest, here = (float(np.abs(x).max(initial=0.0)) for x in (output, output[:, part.place]))
-        return (
-            f"it reaches {_number(here)} and other parts reach {_number(largest)}, but one scale serves all of them; "
-            "make it an output of its own, or compile with output_bits=32"
-        )
+    def part_loss(self, part: Part, quality: float, output: int, wanted: Mapping[str, Array], name: str) -> str:
+        """The same for a part of it, which may lose most by having the scale of all, there or where it is joined.
 
-    def _loss_before(self, name: str) -> str:
+        ``wanted``: the values of the imported model, of which the output is ``name``.
+        """
+        own = np.concatenate([wanted[value].reshape(-1) for value in part.values])
+        places = [(self.integer.outputs[output], wanted[name][:, part.place], wanted[name])]
+        places += [(joint, own, wanted[joint]) for joint in part.joints if joint in self.integer.values]
+        for number, (value, x, others) in enumerate(places):
+            here, largest = (float(np.abs(numbers).max(initial=0.0)) for numbers in (x, others))
+            if largest > MUCH_LARGER * here and self._coded(value, x) < quality + 6.0:
+                said = f"it reaches {_number(here)} and other parts reach {_number(largest)}, but one scale serves all of them"
+                remedy = "make it an output of its own" + (", or compile with output_bits=32" if number == 0 else "")
+                return f"{said}{f' at layer {layer_of(self.graph, value)}' if number else ''}; {remedy}"
         known = {**self.at_inputs, **self.errors}
-        wanted = self._computed_from(name)
+        own_quality = [known[v] for v in part.values if v in known]
+        return self._loss_before(part.values) if own_quality and min(own_quality) < quality + 6.0 else self.loss(output)
+
+    def _coded(self, value: str, x: Array) -> float:
+        """The SQNR in dB that rounding to the steps of ``value`` leaves of the numbers ``x``, as far as none is clipped."""
+        scale = self.integer.values[value].scale or 0.0
+        return sqnr_db(x, x + np.float64(scale / 12.0**0.5))
+
+    def _loss_before(self, names: Sequence[str]) -> str:
+        known = {**self.at_inputs, **self.errors}
+        wanted = self._computed_from(names)
         drops = [(quality - CODED, value, CODED, quality) for value, quality in self.at_inputs.items() if value in wanted]
         for node in self.graph.nodes:
             value = node.output.name
@@ -200,12 +148,12 @@ class _Run:
         _, value, before, after = min(drops, key=lambda drop: drop[0])
         if value in self.at_inputs:
             return f"most is lost where the input {value} becomes codes, with {after:.1f} dB{self._reason(value)}"
-        where = f"most is lost at layer {_layer(self.graph, value)}, from {before:.1f} to {after:.1f} dB"
+        where = f"most is lost at layer {layer_of(self.graph, value)}, from {before:.1f} to {after:.1f} dB"
         return where + self._reason(value)
 
-    def _computed_from(self, name: str) -> set[str]:
-        """``name`` and every value and constant that it is computed from."""
-        wanted = {name}
+    def _computed_from(self, names: Sequence[str]) -> set[str]:
+        """``names`` and every value and constant that they are computed from."""
+        wanted = set(names)
         for node in reversed(self.graph.nodes):
             if node.output.name in wanted:
                 wanted.update(node.inputs)
@@ -227,7 +175,7 @@ class _Run:
         """A tensor as the user knows it: what was only reshaped has its source's name."""
         while name in self.graph.producer and self.graph.producer[name].op in ("reshape", "transpose"):
             name = self.graph.producer[name].inputs[0]
-        return f"the input {name}" if name in self.at_inputs else f"the result {name} of layer {_layer(self.graph, name)}"
+        return f"the input {name}" if name in self.at_inputs else f"the result {name} of layer {layer_of(self.graph, name)}"
 
     def _coarse(self, name: str) -> str:
         """Why the codes of a value are too coarse for what it holds; empty where they are not."""
@@ -263,11 +211,6 @@ def _float_run(graph: Graph, samples: Sequence[Array]) -> dict[str, Array]:
     with torch.no_grad():
         outputs = run_float(graph, [torch.from_numpy(x) for x in samples], lambda v, x: found.update({v.name: x.numpy()}))
     return found | {name: x.numpy() for name, x in zip(graph.outputs, outputs, strict=True)}
-
-
-def _layer(graph: Graph, name: str) -> str:
-    node = graph.producer.get(name)
-    return (node.origin if node is not None else "") or name
 
 
 def _rounded(expected: Array, found: Array) -> float:

@@ -15,7 +15,8 @@ import qcompiler as qc
 from qcompiler.bits import Bits
 from qcompiler.importers.load import load_model
 from qcompiler.ir.graph import Graph, Stage
-from qcompiler.output_quality import OutputQuality, measure_quality, parts_of, quality_samples
+from qcompiler.output_parts import parts_of
+from qcompiler.output_quality import OutputQuality, measure_quality, quality_samples
 from qcompiler.pipeline import Settings, to_integer
 from qcompiler.report import sqnr_db
 
@@ -90,6 +91,35 @@ def test_a_part_that_the_whole_hides_is_named() -> None:
     )
     assert "one scale serves all of them; make it an output of its own, or compile with output_bits=32" in first
     assert f"{output}[:, 16:20, 2:6]" in second
+
+
+class Joined(nn.Module):
+    """Unlike things, joined, and what is computed of them elementwise and over other axes; the last output mixes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.boxes, self.scores = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 3, 1)
+
+    def both(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat((self.boxes(x) * 60 + 300, self.scores(x).sigmoid()), 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        joined = self.both(x)
+        scaled = joined.clamp(0, 640) * torch.tensor((2.0, 2.0, 1.0, 1.0, 1.0)).view(5, 1, 1)
+        padded = torch.nn.functional.pad(joined + self.both(-x), (1, 0), value=3.0)
+        return scaled, padded, joined.mean((2, 3)), joined.sum(1), self.boxes(x) + 1
+
+
+def test_parts_are_followed_through_what_computes_element_by_element_and_over_other_axes() -> None:
+    imported, found = quality(Joined(), normal(16, 3, 4, 4))
+    parts = [[part.where() for part in parts_of(imported, output)] for output in imported.outputs]
+    assert parts == [["[:, 0:2]", "[:, 2:5]"], ["[:, 0:2, :, 1:5]", "[:, 2:5, :, 1:5]"], ["[:, 0:2]", "[:, 2:5]"], [], []]
+    assert len(parts_of(imported, imported.outputs[1])[1].values) == 2
+    assert len(found.outputs) == 11
+    said = "but one scale serves all of them at layer forward (cat); make it an output of its own"
+    assert sum(note.endswith(said) for note in found.notes) >= 2
+    assert all("[:, 2:5" in note for note in found.notes)
 
 
 def test_channels_in_unlike_units_are_named_and_python_is_warned() -> None:

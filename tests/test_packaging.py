@@ -26,7 +26,7 @@ LAYERS: Final = (
     ("ops",),
     ("interpret", "observers", "samples", "dump"),
     ("calibrate",),
-    ("passes", "importers", "report", "check_float"),
+    ("passes", "importers", "report", "check_float", "output_parts"),
     ("sensitivity", "tuning", "output_quality"),
     ("backend", "pipeline", "exporters"),
     ("cost", "distill", "verification"),
