@@ -338,6 +338,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     facts = {
         "SQNR samples": len(measured[0]) if quality.layers else 0,
         "output SQNR dB": quality.outputs,
+        "output agreement %": quality.agreement,
         "verified": verified,
         "notes": notes,
         "pass seconds": seconds,

@@ -3,7 +3,8 @@
 Measured on a few calibration samples as signal to quantization noise ratios (SQNR): of every layer, of every output, and of every
 part of an output that is joined of several values, such as boxes in pixels beside scores, where the whole hides what its small
 parts lose. Whoever has less than ``POOR`` dB is named, with the layer at which most is lost and the reason as far as it shows in
-that layer's input: channels in unlike units, or a few values far above the rest.
+that layer's input: channels in unlike units, a large mean, few bits, or a few values far above the rest. Of indices the agreement
+is measured, in percent.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from qcompiler.errors import AccuracyWarning
 from qcompiler.interpret import dequantize, quantize_input, run_float, run_integer
 from qcompiler.ir.dtypes import I32, IntegerType
-from qcompiler.ir.graph import WEIGHTED, Array, Graph, Node, Stage
+from qcompiler.ir.graph import RANKS, WEIGHTED, Array, Graph, Node, Stage, Value
 from qcompiler.output_parts import Part, layer_of, parts_of
 from qcompiler.report import sqnr_db
 
@@ -29,6 +30,8 @@ GOOD: Final = 30.0  # dB
 CODED: Final = 45.0  # dB: what 8-bit codes of well-behaved values have; more is not missed
 FEW_STEPS: Final = 2.0  # of the codes: a channel's deviation that is lost
 MANY_STEPS: Final = 8.0  # of the codes: what is coded well enough
+AGREEING: Final = 90.0  # percent of indices: with fewer an output is of little use
+ENOUGH_INDICES: Final = 8
 MUCH_LARGER: Final = 4.0  # times a part: what leaves it few steps of a common scale
 FEW: Final = 4  # samples to measure on, at least
 MANY: Final = 32
@@ -37,10 +40,14 @@ WORK: Final = 1e8  # multiply-accumulates, for which many samples become few: th
 
 @dataclass(frozen=True)
 class OutputQuality:
-    """``layers``: SQNR in dB by the integer graph's values; ``outputs``: by output and part; ``notes``: what is bad, and why."""
+    """``layers``: SQNR in dB by the integer graph's values; ``outputs``: by output and part; ``notes``: what is bad, and why.
+
+    ``agreement``: by outputs of indices, how many percent of them are the float model's.
+    """
 
     layers: Mapping[str, float] = field(default_factory=dict)
     outputs: Mapping[str, float] = field(default_factory=dict)
+    agreement: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def warn(self) -> tuple[str, ...]:
@@ -60,12 +67,16 @@ def measure_quality(imported: Graph, calibrated: Graph | None, integer: Graph, s
         return OutputQuality()
     run = _Run(calibrated or imported, integer, samples)
     outputs: dict[str, float] = {}
+    agreement: dict[str, float] = {}
     notes: list[str] = []
     wanted = _float_run(imported, samples)
     for index, name in enumerate(imported.outputs):
         value, expected, found = integer.values[integer.outputs[index]], wanted[name], run.outputs[index]
-        if value.type.dtype == I32 and value.scale == 1.0:
-            continue  # indices: no signal with noise
+        if _are_indices(value):  # no signal with noise
+            agreement[name] = same = round(100.0 * float((expected == found).mean()), 1)
+            if same < AGREEING and found.size >= ENOUGH_INDICES:
+                notes.append(f"the output {name} agrees with the float model in {same:.1f} % of its indices: {run.loss(index)}")
+            continue
         run.errors[value.name] = whole = outputs[name] = _rounded(expected, found)
         if whole < POOR:
             notes.append(f"the output {name} has an SQNR of {whole:.1f} dB against the float model: {run.loss(index)}")
@@ -77,7 +88,7 @@ def measure_quality(imported: Graph, calibrated: Graph | None, integer: Graph, s
                 said = f"{title}, a part of the output {name} that layer {part.layer} gives, has an SQNR of {quality:.1f} dB"
                 reason = run.part_loss(part, quality, index, wanted, name)
                 notes.append(f"{said} against the float model, all of it {whole:.1f} dB: {reason}")
-    return OutputQuality(run.errors, outputs, tuple(notes))
+    return OutputQuality(run.errors, outputs, agreement, tuple(notes))
 
 
 def quality_samples(integer: Graph, kept: Sequence[Array]) -> list[Array]:
@@ -102,7 +113,7 @@ class _Run:
 
         def observe(node: Node, result: Array) -> None:
             value = node.output
-            if value.name in self.expected and value.scale is not None:
+            if value.name in self.expected and value.scale is not None and node.op not in RANKS:
                 self.errors[value.name] = sqnr_db(self.expected[value.name], dequantize(value, result))
 
         found = run_integer(integer, codes, observe)
@@ -182,18 +193,27 @@ class _Run:
         value, x = self.integer.values.get(name), self.expected.get(name)
         if value is None or x is None or x.ndim < 2 or value.scale is None or not isinstance(value.type.dtype, IntegerType):
             return ""
-        x, step = x.astype(np.float64), value.scale
+        x, step, bits = x.astype(np.float64), value.scale, value.type.dtype.bits
+        byte = step * min(1.0, (2**bits - 1) / 255)  # what the steps of 8 bits would be: what they do not hold, more bits do not
         axis = 2 if x.ndim == 3 and x.shape[2] < x.shape[1] else 1  # of rank 3, features may come last
         others = tuple(a for a in range(x.ndim) if a != axis)
-        largest, spread = np.abs(x).max(axis=others), x.std(axis=others)
+        largest, spread, mean = np.abs(x).max(axis=others), x.std(axis=others), np.abs(x.mean(axis=others))
         most, least = int(largest.argmax()), int(np.where(spread > 0.0, spread, np.inf).argmin())
-        if 0.0 < spread[least] < FEW_STEPS * step and largest[most] > MANY_STEPS * step:
+        lost = 0.0 < spread[least] < FEW_STEPS * byte
+        if lost and largest[most] > max(MANY_STEPS * byte, MUCH_LARGER * largest[least]):
             return (
                 f"has channels in unlike units: channel {most} reaches {_number(largest[most])}, channel {least} varies by "
                 f"{_number(spread[least])}, and one scale serves both, with steps of {_number(step)}; "
                 "normalize every channel before the model, or give them as inputs of their own"
             )
+        if lost and mean[least] > max(MANY_STEPS * byte, MUCH_LARGER * spread[least]):
+            return (
+                f"varies little about a large mean: channel {least} by {_number(spread[least])} about {_number(mean[least])}, "
+                f"with steps of {_number(step)}; subtract the mean before"
+            )
         root = float(np.sqrt((x**2).mean()))
+        if root < MANY_STEPS * step and bits < 8:
+            return f"has {bits} bits, with steps of {_number(step)} at a root mean square of {_number(root)}: give it more"
         if root < MANY_STEPS * step:
             reach = step * (value.type.dtype.maximum - value.type.dtype.minimum)
             return (
@@ -213,13 +233,18 @@ def _float_run(graph: Graph, samples: Sequence[Array]) -> dict[str, Array]:
     return found | {name: x.numpy() for name, x in zip(graph.outputs, outputs, strict=True)}
 
 
+def _are_indices(value: Value) -> bool:
+    """Whether an output of an integer graph holds indices, which have no scale of their own."""
+    return value.type.dtype == I32 and value.scale == 1.0
+
+
 def _rounded(expected: Array, found: Array) -> float:
     return round(sqnr_db(expected, found), 1)
 
 
 def _number(x: float) -> str:
     """Three digits, as people write them."""
-    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+    return f"{x:,.0f}" if abs(x) >= 999.5 else f"{x:.3g}"
 
 
 def _levels_inside() -> int:

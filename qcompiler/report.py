@@ -93,7 +93,7 @@ def _shown(key: str, value: Any) -> str:
         drop = "" if value["measured drop %"] is None else f", measured drop {value['measured drop %']:.2f} %"
         noise = "" if value["measured SQNR dB"] is None else f", measured SQNR {value['measured SQNR dB']:.1f} dB"
         return f"{totals} ({value['metric']}, {value['status']}{drop}{noise})"
-    if key == "output SQNR dB":
+    if key in ("output SQNR dB", "output agreement %"):
         return ", ".join(f"{name} {number:.1f}" for name, number in value.items())
     if isinstance(value, dict):
         return ", ".join(f"{name} {number}" for name, number in value.items() if number)

@@ -155,9 +155,47 @@ def test_rare_large_values_are_named() -> None:
 
 
 def test_few_bits_are_named() -> None:
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
     (note,) = quality(model, normal(32, 8), "w2a8")[1].notes
     assert re.search(r": most is lost at layer \d, from .* dB, whose weights have 2 bits: give it more$", note)
+    (note,) = quality(model, normal(32, 8) ** 3, "w8a4")[1].notes
+    assert re.search(r"has 4 bits, with steps of [\d.]+ at a root mean square of [\d.]+: give it more$", note)
+
+
+@pytest.mark.parametrize("offset", [(1000.0,), (1000.0, 1000.0)])
+def test_a_large_mean_is_no_unlike_unit(offset: tuple[float, ...]) -> None:
+    samples = normal(32, len(offset)) + np.float32(offset)
+    model = Units(np.zeros((2, 4), np.float32))
+    model.norm, model.first = nn.BatchNorm1d(len(offset)), nn.Linear(len(offset), 8)
+    model.norm.running_mean, model.norm.running_var = torch.full((len(offset),), 1000.0), torch.ones(len(offset))
+    (note,) = quality(model, samples)[1].notes
+    assert re.search(r"the input x varies little about a large mean: channel \d by [\d.]+ about [\d,]+, with steps of", note)
+
+
+def test_indices_that_do_not_agree_are_named() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16))
+
+    class Ranked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scores = self.model(x)
+            return scores.argmax(1), scores.topk(3)[1]
+
+    imported, found = quality(Ranked(), normal(32, 8), "w2a8")
+    assert list(found.agreement) == list(imported.outputs)
+    argmax, topk = imported.outputs
+    assert found.agreement[argmax] >= 90.0
+    (note,) = found.notes
+    said = (
+        f"the output {topk} agrees with the float model in {found.agreement[topk]} % of its indices: most is lost at layer model."
+    )
+    assert note.startswith(said)
+    assert note.endswith("whose weights have 2 bits: give it more")
 
 
 def test_indices_good_outputs_and_missing_samples_say_nothing() -> None:
@@ -171,6 +209,7 @@ def test_indices_good_outputs_and_missing_samples_say_nothing() -> None:
 
     imported, found = quality(Ranked(), normal(16, 4))
     assert list(found.outputs) == [imported.outputs[0]]
+    assert found.agreement[imported.outputs[1]] > 90.0
     assert found.notes == ()
     assert measure_quality(imported, None, imported, []) == OutputQuality()
     with warnings.catch_warnings():
