@@ -2,7 +2,7 @@
 
 A concatenation that only leaves the network is wide, and its parts have codes of their own; one that something calculates with
 has 8-bit codes of one scale, in which small parts beside large ones are lost. So clips, functions, arithmetic with constants and
-reductions over other axes go in front of it, if nothing but such operators stands between it and where it only leaves.
+reductions over other axes go in front of it, if nothing but these and transpositions stands between it and where it only leaves.
 
 Before:
     %j: f32[N,8] = concat(%boxes, %scores, axis=1)
@@ -74,12 +74,17 @@ def _treats_parts_alone(graph: Graph, node: Node, whole: Value, axis: int) -> bo
     """Whether ``node`` computes each part of ``whole``, joined along ``axis``, from that part and constants."""
     if node.op in _REDUCTIONS:
         return axis not in node["axes"]
+    if node.op == "transpose":
+        return True
     others = (name for name in node.inputs if name != whole.name)
     return node.op in _ELEMENTWISE and node.output.type == whole.type and all(name in graph.constant for name in others)
 
 
 def _axis_after(node: Node, axis: int) -> int:
     """Where the concatenation's axis is in the result of ``node``."""
+    if node.op == "transpose":
+        place: int = node["order"].index(axis)
+        return place
     dropped = node.op in _REDUCTIONS and not node["keepdims"]
     return axis - sum(reduced < axis for reduced in node["axes"]) if dropped else axis
 
