@@ -58,6 +58,13 @@ UNKNOWN: Final = Unknown()
 
 
 @dataclass(frozen=True)
+class UnknownEnding(Unknown):
+    """The result of a softmax of such an operand; ``layer`` is rejected if anything reads its numbers."""
+
+    layer: Layer
+
+
+@dataclass(frozen=True)
 class Missing:
     """A result that an operator does not give; ``layer`` is rejected, for the reason ``why``, if anything reads it."""
 
@@ -82,7 +89,14 @@ class UnsupportedError(Exception):
 
 
 class OriginError(UnsupportedError):
-    """This use has no counterpart because of how an operand was computed; behind a value that stands in nobody can tell."""
+    """This use has no counterpart because of how an operand was computed: ``origin``, or any of them where it is None.
+
+    Behind a value that stands in nobody can tell.
+    """
+
+    def __init__(self, why: str, origin: Value | None = None) -> None:
+        super().__init__(why)
+        self.origin = origin
 
 
 class FixedBatchError(Exception):
@@ -268,7 +282,7 @@ class GraphBuilder:
         """Remember what an emitter raised for ``inputs``."""
         if isinstance(problem, FixedBatchError):
             return self.reject_batch(where, operator, str(problem))
-        if isinstance(problem, OriginError) and self.is_uncertain(inputs):
+        if isinstance(problem, OriginError) and self.is_uncertain([problem.origin] if problem.origin else inputs):
             return UNKNOWN
         return self.reject(where, operator, str(problem))
 
@@ -284,6 +298,8 @@ class GraphBuilder:
         """``x`` for an operator that needs its numbers: a result that its layer does not give rejects the layer."""
         if isinstance(x, Missing):
             return self.reject(x.layer.where, x.layer.operator, x.why)
+        if isinstance(x, UnknownEnding):
+            return self.reject(x.layer.where, x.layer.operator, LAST_STEP)
         if isinstance(x, Ending):
             self.reject(x.layer.where, x.layer.operator, LAST_STEP)
             return self.stand_in(x.value.type.shape)

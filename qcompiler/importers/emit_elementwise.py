@@ -99,7 +99,8 @@ def divide(layer: Layer, a: object, b: object) -> Value:
         low, high = node["clamp"]
         expression = f"max(x, {low!r})" if high == INFINITY else f"clip(x, {low!r}, {high!r})"
     else:
-        raise OriginError("it divides by a tensor that is computed from the model's input and is no function of one tensor")
+        why = "it divides by a tensor that is computed from the model's input and is no function of one tensor"
+        raise OriginError(why, divisor)
     reciprocal = function(layer, layer.builder.value(node.inputs[0]), f"1 / ({expression})", ".reciprocal")
     return binary(layer, "mul", a, reciprocal)
 

@@ -19,6 +19,7 @@ from qcompiler.importers.builder import (
     Merged,
     Missing,
     Unknown,
+    UnknownEnding,
     UnsupportedError,
 )
 from qcompiler.importers.emit_condition import TRUTH_VALUES, Condition
@@ -35,7 +36,7 @@ from qcompiler.importers.torch_constants import (
     fold,
     shape_of,
 )
-from qcompiler.importers.torch_operators import OPERATORS, PASS_ON, RANKINGS, READ_INTEGERS, READ_TRUTH, REASONS
+from qcompiler.importers.torch_operators import OPERATORS, PASS_ON, RANKINGS, READ_INTEGERS, READ_TRUTH, REASONS, SOFTMAXES
 from qcompiler.ir.graph import BATCH, Dim, Graph, Value
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class TorchGraph:
                 self.env[node] = self._attribute(node)
             elif node.op == "call_function" and node in live:
                 result = self._call(node)
-                self.env[node] = self.builder.stand_in(self._sample_shape(node)) if isinstance(result, Unknown) else result
+                self.env[node] = self.builder.stand_in(self._sample_shape(node)) if result is UNKNOWN else result
         imported = self.builder.finish(self._results())
         self._check_written(imported.graph)
         return imported
@@ -152,7 +153,7 @@ class TorchGraph:
         if target == "<built-in function getitem>":
             (results, index), _ = operands
             return UNKNOWN if isinstance(results, Unknown) else results[index]
-        if target in PASS_ON and isinstance(operands[0][0], Ending):
+        if target in PASS_ON and isinstance(operands[0][0], Ending | UnknownEnding):
             return operands[0][0]
         if target not in RANKINGS:
             operands = map_aggregate(operands, self.builder.read)
@@ -176,7 +177,7 @@ class TorchGraph:
             why = "not supported: it draws random numbers" if random else "not supported"
             return self.builder.reject(path, target, REASONS.get(target, why))
         if any(isinstance(x, Unknown) for x in flat):
-            return UNKNOWN
+            return UnknownEnding(Layer(self.builder, path, target, name, call)) if target in SOFTMAXES else UNKNOWN
         if any(isinstance(x, BatchConstant) for x in flat):
             why = "it reads a constant that differs from sample to sample, or does not have the batch in front"
             return self.builder.reject_batch(path, target, why)

@@ -26,6 +26,9 @@ OPERATORS: Final[dict[str, Handler]] = {
 PASS_ON: Final = tuple(f"aten.{name}.default" for name in ("alias", "clone", "contiguous", "detach"))
 """Operators that a softmax at the end may stand before."""
 
+SOFTMAXES: Final = ("aten.softmax.int", "aten._softmax.default", "aten.log_softmax.int", "aten._log_softmax.default")
+"""Operators whose numbers nothing may read."""
+
 RANKINGS: Final = ("aten.argmax.default", "aten.argmin.default", "aten.max.dim", "aten.min.dim", "aten.topk.default")
 """Operators that read the order of elements, which a softmax does not change."""
 

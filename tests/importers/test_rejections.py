@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import onnx
+import pytest
+import torch
 from onnx import helper
+from torch import nn
 
 from qcompiler.importers.load import import_model
 from tests.importers.check import problem_of
@@ -98,6 +104,37 @@ def test_nobody_is_blamed_for_what_is_computed_in_another_way() -> None:
     assert "ratio (Div): it divides by a tensor" in problem_of(
         model_of([node("ReduceMean", output="b", axes=[1]), node("Div", "x", "b", name="ratio")])
     )
+
+
+class Behind(nn.Module):
+    """Layers that are refused, behind a batch that is moved and behind one another."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.function, self.conv, self.norm = function, nn.Conv1d(4, 4, 3, padding=1), nn.LayerNorm(4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.function(self, x)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (
+            lambda m, x: m.norm(x.permute(2, 0, 1).softmax(-1)),
+            ["aten.layer_norm.default", "aten.softmax.int", "aten.permute.default"],
+        ),
+        (lambda m, x: x.permute(2, 0, 1).softmax(-1).argmax(-1), ["aten.permute.default"]),
+        (lambda m, x: x.permute(2, 0, 1).contiguous().log_softmax(-1).clone(), ["aten.permute.default"]),
+        (lambda m, x: m.attention(x, x, x)[0], ["aten.softmax.int", "aten.transpose.int"]),
+        (lambda m, x: m.norm(x) / m.conv(x), ["aten.layer_norm.default", "aten.div.Tensor"]),
+        (lambda m, x: m.conv(x) / m.norm(x), ["aten.layer_norm.default"]),
+    ],
+)
+def test_what_is_behind_a_batch_that_moves(function: Callable[..., object], expected: list[str]) -> None:
+    text = problem_of(Behind(function), torch.randn(2, 4, 4))
+    assert sorted(set(re.findall(r"\((aten\.[\w.]+)\)", text))) == sorted(expected)
 
 
 def test_results_that_are_missing_are_refused_where_they_are_read() -> None:
