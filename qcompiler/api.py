@@ -324,7 +324,7 @@ def _build(model: Any, example_inputs: Any, out: Path, options: Options, progres
     if options.budget is not None:
         notes += size_notes(options.budget, sizes["packed_code_bytes"], sizes["weight_code_bytes"])
     samples.fill(integer, settings.calibration)
-    measured = quality_samples(integer, samples.inputs)
+    measured = quality_samples(imported.graph, integer, samples.inputs)
     quality = measure_quality(imported.graph, calibrated[-1] if calibrated else None, integer, measured)
     notes += quality.warn()
     unverified = refusal(target) if options.verify else "verify is off"

@@ -35,6 +35,8 @@ ENOUGH_INDICES: Final = 8
 MUCH_LARGER: Final = 4.0  # times a part: what leaves it few steps of a common scale
 FEW: Final = 4  # samples to measure on, at least
 MANY: Final = 32
+CANDIDATES: Final = 64  # samples among which those with the largest outputs are looked for
+FLOAT_WORK: Final = 1e9  # of the float model on them: about a tenth of a second
 WORK: Final = 1e8  # multiply-accumulates, for which many samples become few: the reference is exact, not fast
 
 
@@ -91,12 +93,37 @@ def measure_quality(imported: Graph, calibrated: Graph | None, integer: Graph, s
     return OutputQuality(run.errors, outputs, agreement, tuple(notes))
 
 
-def quality_samples(integer: Graph, kept: Sequence[Array]) -> list[Array]:
-    """Those of the ``kept`` samples on which quality is measured: up to ``MANY``, evenly spread."""
+def quality_samples(imported: Graph, integer: Graph, kept: Sequence[Array]) -> list[Array]:
+    """Those of the ``kept`` samples on which quality is measured: up to ``MANY``, evenly spread, and the largest of each output.
+
+    The largest are looked for with ``imported`` among up to ``CANDIDATES``, evenly spread, unless that takes long.
+    """
     layers = (node for node in integer.nodes if node.op in WEIGHTED)
     work = sum(node.output.type.elements * integer.constant[node.inputs[1]].data[0].size for node in layers)
     count = int(min(max(WORK // max(work, 1), FEW), MANY))
-    return [x[np.unique(np.linspace(0, len(x) - 1, count).astype(int))] for x in kept]
+    if not kept:
+        return []
+    chosen = _spread(len(kept[0]), count)
+    candidates = _spread(len(kept[0]), CANDIDATES)
+    elements = sum(value.type.elements for value in imported.values.values())
+    if len(candidates) > len(chosen) and imported.stage is not Stage.INTEGER and (work + 10 * elements) * CANDIDATES < FLOAT_WORK:
+        chosen = np.union1d(chosen, candidates[_largest(imported, [x[candidates] for x in kept])])
+    return [x[chosen] for x in kept]
+
+
+def _spread(size: int, count: int) -> Array:
+    """Up to ``count`` indices below ``size``, evenly spread."""
+    return np.unique(np.linspace(0, size - 1, count).astype(int))
+
+
+def _largest(graph: Graph, samples: Sequence[Array]) -> Array:
+    """By output of the graph: the sample on which it is largest in magnitude."""
+    import torch
+
+    with torch.no_grad():
+        outputs = run_float(graph, [torch.from_numpy(x) for x in samples])
+    count = len(samples[0])
+    return np.array([x.abs().reshape(count, -1).amax(1).argmax() for x in outputs if len(x) == count], dtype=int)
 
 
 class _Run:

@@ -68,7 +68,7 @@ def quality(model: nn.Module, samples: Array, bits: str = "w8a8") -> tuple[Graph
     stages: dict[Stage, Graph] = {}
     settings = Settings(samples, "minmax", {"*": Bits.parse(bits)}, quality="fast")
     integer = to_integer(imported, settings, lambda _, found: stages.update({found.stage: found}))
-    return imported, measure_quality(imported, stages[Stage.CALIBRATED], integer, quality_samples(integer, [samples]))
+    return imported, measure_quality(imported, stages[Stage.CALIBRATED], integer, quality_samples(imported, integer, [samples]))
 
 
 def test_parts_of_an_output_are_found_through_moves_and_inner_concatenations() -> None:
@@ -224,3 +224,17 @@ def test_indices_good_outputs_and_missing_samples_say_nothing() -> None:
 def test_a_ratio_is_bounded_whatever_the_numbers(signal: float, approximation: float, expected: float) -> None:
     with np.errstate(all="raise"):
         assert sqnr_db(np.float32([signal, 0.0]), np.float32([approximation, 0.0])) == expected
+
+
+def test_samples_with_the_largest_outputs_are_measured_too() -> None:
+    samples = normal(96, 4)
+    model = nn.Linear(4, 2).eval()
+    imported = load_model(model, (torch.from_numpy(samples[:1]),)).graph
+    integer = to_integer(imported, Settings(samples, "minmax", quality="fast"))
+    assert len(quality_samples(imported, integer, [samples[:30]])[0]) == 30
+    (even,) = quality_samples(imported, integer, [np.zeros_like(samples)])
+    assert len(even) in (32, 33)
+    samples[40] *= 1000.0  # among the 64, not among the 32
+    (measured,) = quality_samples(imported, integer, [samples])
+    assert (measured == samples[40]).all(1).any()
+    assert len(measured) == 33
