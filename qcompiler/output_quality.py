@@ -77,7 +77,9 @@ def measure_quality(imported: Graph, calibrated: Graph | None, integer: Graph, s
         if _are_indices(value):  # no signal with noise
             agreement[name] = same = round(100.0 * float((expected == found).mean()), 1)
             if same < AGREEING and found.size >= ENOUGH_INDICES:
-                notes.append(f"the output {name} agrees with the float model in {same:.1f} % of its indices: {run.loss(index)}")
+                notes.append(
+                    f"the output {name} agrees with the float model in {same:.1f} % of its indices: {run.index_loss(index)}"
+                )
             continue
         run.errors[value.name] = whole = outputs[name] = _rounded(expected, found)
         if whole < POOR:
@@ -149,6 +151,26 @@ class _Run:
     def loss(self, output: int) -> str:
         """Where the output with this index, or what it is computed from, loses most, and why."""
         return self._loss_before([self.graph.outputs[output]])
+
+    def index_loss(self, output: int) -> str:
+        """The same for an output of indices: what is ranked may be good as a whole, and its steps too coarse to tell the best."""
+        name = self.graph.outputs[output]
+        while name in self.graph.producer and self.graph.producer[name].op not in RANKS:
+            name = self.graph.producer[name].inputs[0]
+        node = self.graph.producer.get(name)
+        ranked = node.inputs[0] if node is not None else name
+        value, x = self.integer.values.get(ranked), self.expected.get(ranked)
+        if node is None or value is None or value.scale is None or x is None or self.errors.get(ranked, POOR) < POOR:
+            return self.loss(output)
+        best = np.sort(x.astype(np.float64) * (1.0 if node.get("largest", 1) else -1.0), axis=node["axis"])
+        last = np.take(best, range(max(best.shape[node["axis"]] - 2, 0), best.shape[node["axis"]]), axis=node["axis"])
+        apart = float(np.median(np.diff(last, axis=node["axis"]))) if last.size else 0.0
+        if apart > FEW_STEPS * value.scale:
+            return self.loss(output)
+        return (
+            f"{self._named(ranked)} reaches {_number(float(np.abs(x).max()))} in steps of {_number(value.scale)}, but the best "
+            f"and the next of it are {_number(apart)} apart: give it a smaller range, as by smaller numbers for what is masked"
+        )
 
     def part_loss(self, part: Part, quality: float, output: int, wanted: Mapping[str, Array], name: str) -> str:
         """The same for a part of it, which may lose most by having the scale of all, there or where it is joined.
@@ -271,7 +293,7 @@ def _rounded(expected: Array, found: Array) -> float:
 
 def _number(x: float) -> str:
     """Three digits, as people write them."""
-    return f"{x:,.0f}" if abs(x) >= 999.5 else f"{x:.3g}"
+    return f"{x:,.0f}" if 999.5 <= abs(x) < 1e9 else f"{x:.3g}"
 
 
 def _levels_inside() -> int:

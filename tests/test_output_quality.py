@@ -226,6 +226,20 @@ def test_a_ratio_is_bounded_whatever_the_numbers(signal: float, approximation: f
         assert sqnr_db(np.float32([signal, 0.0]), np.float32([approximation, 0.0])) == expected
 
 
+def test_a_mask_of_large_numbers_before_a_ranking_is_named() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x).masked_fill(torch.arange(6) > 4, torch.finfo(torch.float32).min).argmax(1)
+
+    (note,) = quality(Masked(), normal(32, 4))[1].notes
+    assert "the result masked_fill of layer layer reaches 3.4e+38 in steps of" in note
+    assert note.endswith("apart: give it a smaller range, as by smaller numbers for what is masked")
+
+
 def test_samples_with_the_largest_outputs_are_measured_too() -> None:
     samples = normal(96, 4)
     model = nn.Linear(4, 2).eval()
