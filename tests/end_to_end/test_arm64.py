@@ -12,7 +12,7 @@ from qcompiler.interpret import quantize_input, run_integer
 from qcompiler.ir.graph import Graph
 from qcompiler.targets.target import available_targets, load_target
 from tests.backend.c_program import CodesProgram, codes_program
-from tests.real_models import evaluation_images, real_models
+from tests.real_models import evaluation_images
 from tests.tools import CROSS, EMULATOR, need
 
 from .conftest import Array, Compilation, Digits
@@ -38,7 +38,9 @@ def test_digits(target: str, digits: Digits, compiled_digits: Compilation, tmp_p
 
 @pytest.mark.data
 @pytest.mark.parametrize("target", ARM64_TARGETS)
-@pytest.mark.parametrize("name", real_models(["resnet8", "resnet20", "efficientnet-lite0"]))
+@pytest.mark.parametrize(
+    "name", ["resnet8", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("resnet20", "efficientnet-lite0"))]
+)
 def test_real_model(
     name: str,
     target: str,

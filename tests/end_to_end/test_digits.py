@@ -34,7 +34,7 @@ def codes_of(graph: Graph, x: Array) -> tuple[Array, Array]:
 
 
 @pytest.mark.parametrize("target", HOST_TARGETS)
-@pytest.mark.parametrize("bits", ["w8a8", "w4a8", "w2a8", "w4a4"])
+@pytest.mark.parametrize("bits", ["w8a8", "w4a8", *(pytest.param(b, marks=pytest.mark.exhaustive) for b in ("w2a8", "w4a4"))])
 def test_codes_equal_the_reference(digits: Digits, tmp_path: Path, target: str, bits: str) -> None:
     dumps = tmp_path / "dumps"
     library = qc.compile(digits.model, calibration=digits.x_train[:128], target=target, bits=bits, dump_ir=dumps)

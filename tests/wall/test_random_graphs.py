@@ -93,7 +93,7 @@ def test_the_graphs_have_every_operator() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_passes_keep_what_a_graph_computes(seed: int) -> None:
     """Every float pass keeps the outputs, every dump reads back, and the reference stays within its types on extreme codes."""
     graph = random_graph(Random(seed))

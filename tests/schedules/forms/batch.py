@@ -54,7 +54,7 @@ def results(kernels: Sequence[Kernel], calls: Sequence[Call], instruction_set: s
     if not runs_in_process(instruction_set):
         yield from _emulated(kernels, calls, folder)
         return
-    subprocess.run(["gcc", "-shared", "-o", "kernels.so", "kernels.o"], cwd=folder, check=True)
+    subprocess.run(["cc", "-shared", "-o", "kernels.so", "kernels.o"], cwd=folder, check=True)
     library = ctypes.CDLL(str(folder / "kernels.so"))
     for turn, (place, arrays) in enumerate(calls):
         kernel = kernels[place]
