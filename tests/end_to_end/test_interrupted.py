@@ -19,7 +19,7 @@ from qcompiler.backend.library import Library
 from qcompiler.targets.target import host_runs, load_target
 from tests.wall.seed_models import shapes
 
-MOMENTS = 12
+MOMENTS = 8
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 Run = Callable[[list[str], int, float], tuple[int, float]]
 

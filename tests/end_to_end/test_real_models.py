@@ -21,13 +21,16 @@ from .conftest import Array, Compilation
 
 pytestmark = pytest.mark.data
 X86_TARGETS = [name for name in available_targets() if load_target(name).architecture == "x86_64"]
+USUAL_TARGETS = ("x86-avx512vnni", "x86-avx2")
 BATCH = 50
 Compiled = Callable[[str], Compilation]
 Codes = Callable[[str], tuple[Array, Array]]
 
 
 @pytest.mark.parametrize("name", real_models())
-@pytest.mark.parametrize("target", X86_TARGETS)
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, marks=[] if t in USUAL_TARGETS else pytest.mark.exhaustive) for t in X86_TARGETS]
+)
 def test_codes_equal_the_reference(name: str, target: str, compiled_real: Compiled, real_codes: Codes) -> None:
     if refusal := host_refusal(load_target(target)):
         pytest.skip(refusal)

@@ -49,12 +49,12 @@ def seeds_of(library: int) -> tuple[int, ...]:
 
 
 def libraries() -> list[Any]:
-    """Every target with each library; other targets than this machine's best and an emulated one are for ``-m exhaustive``."""
-    usual = {native_target().name, "arm64-neon"}
+    """Every target with each library; other targets than this machine's best are for ``-m exhaustive``."""
+    usual = native_target().name
     found = []
     for name in available_targets():
         marks = [pytest.mark.arm64] if load_target(name).architecture == "aarch64" else []
-        marks += [] if name in usual else [pytest.mark.exhaustive]
+        marks += [] if name == usual else [pytest.mark.exhaustive]
         found += [pytest.param(name, library, marks=marks) for library in range(LIBRARIES)]
     return found
 
